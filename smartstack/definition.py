@@ -1,0 +1,48 @@
+"""The service definition: one YAML file for a service, the same on every host. The file's name is the service's name."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from smartstack.forms import DURATION, LISTEN, PERCENT, PORT, REGISTRY_PATH, Listen, between
+from smartstack.model import OneOf
+
+Mode = Literal["http", "tcp"]
+Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long HAProxy waits, in seconds."""
+
+    connect: Annotated[float, "for a connection to an instance", DURATION] = 1.0
+    client: Annotated[float, "for a silent client", DURATION] = 60.0
+    server: Annotated[float, "for a silent instance", DURATION] = 60.0
+    queue: Annotated[float, "for a free place at an instance", DURATION] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """How synapse offers the service to local clients."""
+
+    listen: Annotated[Listen, "3210 is 127.0.0.1:3210; also '0.0.0.0:3210' or the path of a unix socket", LISTEN]
+    mode: Annotated[Mode, "http sees requests and can retry them; tcp passes bytes"] = "http"
+    balance: Annotated[Balance, "how an instance is picked; hash is by the request's path"] = "leastconn"
+    timeouts: Annotated[Timeouts, "how long to wait for whom"] = Timeouts()
+    retries: Annotated[int, "how often a request that no instance has answered is tried again", between(0, 10)] = 2
+    shrink_floor: Annotated[float, "a listing that leaves less than this share of the instances is held back", PERCENT] = 0.5
+    shrink_confirm: Annotated[float, "how long such a listing must last before it is believed", DURATION] = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDefinition:
+    """A service: where its instances listen, how nerve checks one, how synapse offers it.
+
+    `check` and `checks` hold models of the check kinds that the reader gave to `validate`; a reader that gave none
+    (synapse) finds the mapping as it stands in the file.
+    """
+
+    port: Annotated[int, "where an instance listens", PORT]
+    check: Annotated[Any, "how nerve decides that the instance on its own host is well", OneOf("check")] = None
+    checks: Annotated[tuple[Annotated[Any, OneOf("check")], ...], "several checks, all of which must pass"] = ()
+    proxy: Annotated[Proxy | None, "how synapse offers it to local clients; absent: discovery only"] = None
+    registry_path: Annotated[str | None, "where it stands in the registry, if not services/<name>", REGISTRY_PATH] = None
