@@ -1,0 +1,3 @@
+"""Fixtures for every test: each support module that has some is named here."""
+
+pytest_plugins = ["tests.support.zookeeper"]
