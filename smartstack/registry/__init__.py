@@ -1,1 +1,29 @@
-"""Registries: where nerve writes who is well and synapse reads it. One sub-package or module for each kind."""
+"""Registries: where nerve writes who is well and synapse reads it. One sub-package for each kind.
+
+A kind's module is imported only when a URL of that kind is opened: kazoo costs a daemon on a `file:` registry nothing.
+"""
+
+from smartstack.forms import DirectoryUrl, RegistryUrl
+from smartstack.registry.protocol import RegistryReader, RegistryWriter
+
+
+def open_reader(url: RegistryUrl, *, session_timeout_seconds: float) -> RegistryReader:
+    """The reader for a registry, not started yet. A directory has no session and so no use for the time-out."""
+    if isinstance(url, DirectoryUrl):
+        from smartstack.registry.directory import DirectoryReader
+
+        return DirectoryReader(url)
+    from smartstack.registry.zookeeper import ZooKeeperReader
+
+    return ZooKeeperReader(url, session_timeout_seconds=session_timeout_seconds)
+
+
+def open_writer(url: RegistryUrl, *, session_timeout_seconds: float) -> RegistryWriter:
+    """The writer for a registry, not started yet. A directory has no session and so no use for the time-out."""
+    if isinstance(url, DirectoryUrl):
+        from smartstack.registry.directory import DirectoryWriter
+
+        return DirectoryWriter(url)
+    from smartstack.registry.zookeeper import ZooKeeperWriter
+
+    return ZooKeeperWriter(url, session_timeout_seconds=session_timeout_seconds)
