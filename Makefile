@@ -1,0 +1,36 @@
+# Each target sets up by itself what it needs (.ci/setup), and is quick the second time.
+
+export PATH := $(PATH):/usr/sbin:/sbin
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help demo test lint test-docker bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## a fleet on this machine, until Ctrl-C; ARGS=--tour is a tour, ARGS="--registry zookeeper" takes a real ZooKeeper
+	@.ci/setup run haproxy $(if $(findstring zookeeper,$(ARGS)),zookeeper)
+	@$(BIN)/smartstack demo $(ARGS)
+
+test: ## every test, on real ZooKeeper and real HAProxy; ARGS="-k name" for some
+	@.ci/setup dev haproxy zookeeper
+	@$(BIN)/pytest $(ARGS)
+
+lint: ## ruff and mypy
+	@.ci/setup dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-docker: ## the contract and integration tests against ZooKeeper in a container; needs root
+	@.ci/test-docker $(ARGS)
+
+bench: ## what the benchmarks measure on this machine
+	@.ci/setup dev haproxy zookeeper
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+clean: ## remove what the other targets made here
+	rm -rf .venv .demo .docker build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
