@@ -1,5 +1,6 @@
-"""The service definition: one YAML file for a service, the same on every host. The file's name is the service's name."""
+"""The service definition: one YAML file for a service, the same on every host. The file's name is its name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -29,8 +30,13 @@ class Proxy:
     balance: Annotated[Balance, "how an instance is picked; hash is by the request's path"] = "leastconn"
     timeouts: Annotated[Timeouts, "how long to wait for whom"] = Timeouts()
     retries: Annotated[int, "how often a request that no instance has answered is tried again", between(0, 10)] = 2
-    shrink_floor: Annotated[float, "a listing that leaves less than this share of the instances is held back", PERCENT] = 0.5
+    shrink_floor: Annotated[float, "a listing that leaves less than this share of them is held back", PERCENT] = 0.5
     shrink_confirm: Annotated[float, "how long such a listing must last before it is believed", DURATION] = 30.0
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.mode == "tcp" and self.balance == "hash":
+            yield "balance", "hash is by the request's path, which mode tcp does not see; source is by the client"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,4 +51,9 @@ class ServiceDefinition:
     check: Annotated[Any, "how nerve decides that the instance on its own host is well", OneOf("check")] = None
     checks: Annotated[tuple[Annotated[Any, OneOf("check")], ...], "several checks, all of which must pass"] = ()
     proxy: Annotated[Proxy | None, "how synapse offers it to local clients; absent: discovery only"] = None
-    registry_path: Annotated[str | None, "where it stands in the registry, if not services/<name>", REGISTRY_PATH] = None
+    registry_path: Annotated[str | None, "its place in the registry, if not services/<name>", REGISTRY_PATH] = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.check is not None and self.checks:
+            yield "checks", "stands beside check; give one of them"

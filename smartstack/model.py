@@ -2,24 +2,50 @@
 
 A field is `name: Annotated[type, "what it means", Form(...)] = default`. The text is the description that an editor
 shows. `Form` is there for what the type alone cannot say (a duration, an address); `OneOf` for a mapping whose `type`
-key picks the model.
+key picks the model. The types that need neither: int, float, str, bool, Literal, `X | None`, another model,
+`tuple[X, ...]` (a YAML list) and `Mapping[str, X]` (whose keys are names).
+
+A model may have a method `problems(self) -> Iterable[tuple[str, str]]` for rules that take several keys: pairs of
+a dotted key, seen from the model, and what is wrong.
 """
 
+import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import cache
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+class FormError(ValueError):
+    """A value that is wrong in one of its parts: `part` is the key or the index of that part."""
+
+    def __init__(self, message: str, part: str | int) -> None:
+        super().__init__(message)
+        self.part = part
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """How a value is written: `parse` turns what stands in the file into what the field holds.
 
-    `parse` raises `ValueError` with what the value must be (`must be a duration with a unit, such as 500ms or 2s`).
-    `schema` is the JSON Schema of what stands in the file.
+    `parse` raises `ValueError` with what the value must be (`must be a duration with a unit, such as 500ms or 2s`),
+    never with the value itself, which may be a secret; `FormError` when only a part is wrong.
+    `schema` is the JSON Schema of what stands in the file. `write` is the inverse of `parse`.
+    `anchor` makes a value that holds a relative path absolute, given a directory.
+    `null` False: `parse` decides what null means, also where the type has a None.
     """
 
     parse: Callable[[Any], Any]
     schema: Mapping[str, Any]
+    write: Callable[[Any], Any] = _same
+    anchor: Callable[[Any, str], Any] | None = None
+    null: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +53,95 @@ class OneOf:
     """A mapping whose `type` key names one of the models registered for `family` (see `validate`)."""
 
     family: str
+
+
+Families = Mapping[str, Mapping[str, type]]
+"""Of each family of models (`check`) the models by the `type` that picks them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """An annotation taken apart: the bare type without its None, and what `Annotated` adds to it."""
+
+    type: Any
+    null: bool
+    description: str = ""
+    form: Form | None = None
+    one_of: OneOf | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelField:
+    """One key of a model. `default` is called for a fresh default; None where the key is required."""
+
+    name: str
+    kind: Kind
+    default: Callable[[], Any] | None
+
+
+def kind_of(hint: Any) -> Kind:
+    """Take an annotation apart."""
+    description, form, one_of = "", None, None
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        for extra in extras:
+            match extra:
+                case str():
+                    description = extra
+                case Form():
+                    form = extra
+                case OneOf():
+                    one_of = extra
+    null = False
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = get_args(hint)
+        null = types.NoneType in kinds
+        rest = [kind for kind in kinds if kind is not types.NoneType]
+        if len(rest) == 1:
+            inner = kind_of(rest[0])
+            return Kind(
+                type=inner.type,
+                null=null,
+                description=description or inner.description,
+                form=form or inner.form,
+                one_of=one_of or inner.one_of,
+            )
+    return Kind(type=hint, null=null, description=description, form=form, one_of=one_of)
+
+
+def model_fields(model: Any) -> tuple[ModelField, ...]:
+    """The keys of a model (its class), in the order of that class."""
+    return _model_fields(model)
+
+
+@cache
+def _model_fields(model: Any) -> tuple[ModelField, ...]:
+    hints = get_type_hints(model, include_extras=True)
+    return tuple(
+        ModelField(name=field.name, kind=kind_of(hints[field.name]), default=_default(field))
+        for field in fields(model)
+        if field.init
+    )
+
+
+def _default(field: Any) -> Callable[[], Any] | None:
+    if field.default is not MISSING:
+        return lambda: field.default
+    if field.default_factory is not MISSING:
+        factory: Callable[[], Any] = field.default_factory
+        return factory
+    return None
+
+
+def anchored(settings: T, directory: str) -> T:
+    """The same settings, with every relative path of a form that knows of paths made absolute against a directory."""
+    changes: dict[str, Any] = {}
+    for field in model_fields(type(settings)):
+        value = getattr(settings, field.name)
+        if field.kind.form and field.kind.form.anchor and value is not None:
+            changes[field.name] = field.kind.form.anchor(value, directory)
+        elif is_dataclass(field.kind.type) and value is not None:
+            changes[field.name] = anchored(value, directory)
+    made: Any = settings
+    changed: T = replace(made, **changes)
+    return changed

@@ -4,21 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from smartstack.forms import ADMIN, DURATION, LABELS, PATH, REGISTRY, USE, RegistryUrl, TcpAddress, between
+from smartstack.forms import ADMIN, DURATION, LABELS, PATH, PROGRAM, REGISTRY, USE, RegistryUrl, TcpAddress, between, duration
 
 OnStop = Literal["keep", "stop"]
+
+_ADMIN = TcpAddress("127.0.0.1", 3200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HAProxySettings:
     """The HAProxy that synapse owns."""
 
-    binary: Annotated[str, "the program, by name or path", PATH] = "haproxy"
-    templates: Annotated[str | None, "a directory whose templates override those of the package, by file name", PATH] = None
+    binary: Annotated[str, "the program, by name or path", PROGRAM] = "haproxy"
+    templates: Annotated[str | None, "a directory whose templates override the package's, by file name", PATH] = None
     nbthread: Annotated[int, "threads that serve traffic", between(1, 64)] = 1
     maxconn: Annotated[int, "most connections at once; give 5 times the peak", between(100, 1_000_000)] = 2000
-    hard_stop_after: Annotated[float, "how long the process before a reload may finish its connections", DURATION] = 300.0
-    on_stop: Annotated[OnStop, "what happens to HAProxy when synapse is stopped: it goes on serving, or is stopped too"] = "keep"
+    hard_stop_after: Annotated[float, "how long the old process may finish its connections", DURATION] = 300.0
+    on_stop: Annotated[OnStop, "when synapse stops, HAProxy goes on serving or is stopped too"] = "keep"
     reload_interval: Annotated[float, "least time between two reloads", DURATION] = 1.0
 
 
@@ -31,8 +33,8 @@ class Settings:
     labels: Annotated[Mapping[str, str], "labels of this host (zone, region)", LABELS] = field(default_factory=dict)
     use: Annotated[tuple[str, ...] | None, "all, or the services that local clients call", USE] = None
     haproxy: Annotated[HAProxySettings, "everything has a default"] = HAProxySettings()
-    session_timeout: Annotated[float, "how long the registry waits for a silent synapse", DURATION] = 10.0
-    admin: Annotated[TcpAddress | None, "where /status and /metrics are served; null serves nothing", ADMIN] = TcpAddress("127.0.0.1", 3200)
-    state_directory: Annotated[str, "where synapse keeps what must survive a restart", PATH] = "/var/lib/smartstack/synapse"
+    session_timeout: Annotated[float, "how long the registry waits for a silent synapse", duration("1s", "10m")] = 10.0
+    admin: Annotated[TcpAddress | None, "where /status and /metrics are served; null: nowhere", ADMIN] = _ADMIN
+    state_directory: Annotated[str, "where synapse keeps what survives a restart", PATH] = "/var/lib/smartstack/synapse"
     run_directory: Annotated[str, "where the HAProxy sockets and the lock are", PATH] = "/run/smartstack/synapse"
-    resync_interval: Annotated[float, "how often everything is compared again, rung or not", DURATION] = 30.0
+    resync_interval: Annotated[float, "how often everything is compared again, rung or not", duration("1s", "1h")] = 30.0
