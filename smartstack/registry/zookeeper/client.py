@@ -1,0 +1,180 @@
+"""One kazoo client, kept on a short lead: what it may wait for, what it may call, how it ends.
+
+Four of kazoo's inner functions are wrapped on the one client object, because kazoo has no setting for what they do:
+how long a connect may take, what is sent as the last transaction seen, when watch events are handed over, and what an
+event is. All of them run on kazoo's connection thread, so nothing in them waits for anything but the socket.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionDropped, KazooException
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import KazooState
+
+from smartstack.registry.zookeeper.wire import Event, EventKind, Request, read_event
+
+CONNECT_SECONDS = 2.0
+"""Longest wait for a TCP connection to one server; kazoo's own is the whole session time-out for each."""
+
+RETRY_SECONDS = 3.0
+"""Longest pause between two rounds of connecting; it must stay well below the session time-out, because all sessions
+start anew to age when ZooKeeper comes back."""
+
+_QUIET_SECONDS = 0.001
+"""How long the socket must be silent after a deletion before it is told: the creation that belongs to the same
+transaction comes as a message of its own, and nobody may see the time between the two."""
+
+_BATCH_SECONDS = 0.02
+"""Longest time that an event is kept back while others follow it."""
+
+_log = logging.getLogger("kazoo")
+
+
+class Client:
+    """A client from its start to its end; a dead one is replaced, never revived.
+
+    `on_state` hears on the connection thread that the link is up (True) or not, `on_events` what watches reported.
+    Neither may block.
+    """
+
+    def __init__(
+        self,
+        hosts: str,
+        session_timeout_seconds: float,
+        *,
+        on_state: Callable[["Client", bool], None],
+        on_events: Callable[["Client", Sequence[Event]], None],
+    ) -> None:
+        self._session_timeout_seconds = session_timeout_seconds
+        self._on_state = on_state
+        self._on_events = on_events
+        self._batch: list[Event] = []
+        self._batch_since = 0.0
+        self._cut_off_since = time.monotonic()
+        self._last_error = ""
+        pause = min(RETRY_SECONDS, session_timeout_seconds / 3)
+        _log.setLevel(max(_log.level, logging.ERROR))  # each failed attempt is a warning; our status says it once
+        self._kazoo: Any = KazooClient(
+            hosts=hosts,
+            timeout=session_timeout_seconds,
+            connection_retry={"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": pause},
+            logger=_log,
+        )
+        self._kazoo.add_listener(self._listen)
+        self._connection: Any = self._kazoo._connection
+        self._kazoo_connect = self._connection._connect
+        self._connection._connect = self._connect
+        self._kazoo_read_socket = self._connection._read_socket
+        self._connection._read_socket = self._read_socket
+        self._connection._read_watch_event = self._read_watch_event
+        self._kazoo_create_connection = self._kazoo.handler.create_connection
+        self._kazoo.handler.create_connection = self._create_connection
+
+    def start(self) -> None:
+        """Begin to connect, without waiting."""
+        self._kazoo.start_async()
+
+    @property
+    def session(self) -> int | None:
+        """The id of the session as the server signs ephemeral nodes with it, None while there is no connection."""
+        identity = self._kazoo.client_id
+        return None if identity is None else int(identity[0])
+
+    @property
+    def server(self) -> str:
+        """The server at the other end, empty when there is none."""
+        connection = self._connection._socket
+        try:
+            host, port = connection.getpeername()[:2]
+        except (OSError, AttributeError):
+            return ""
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def last_error(self) -> str:
+        """Why the last attempt to connect failed, empty when none has."""
+        return self._last_error
+
+    @property
+    def dead(self) -> bool:
+        """Whether the connection thread has ended, which only a failure that kazoo does not expect makes it do."""
+        thread = self._connection._connection_routine
+        return thread is not None and not thread.is_alive()
+
+    def send(self, request: Request) -> Any:
+        """Queue a request; the result is kazoo's: `.get(timeout=)`, `.ready()`, `.rawlink(callback)`.
+
+        Blocks only when more than about 270 requests wait unsent, so keep a window.
+        """
+        result = self._kazoo.handler.async_result()
+        self._kazoo._call(request, result)
+        return result
+
+    def close(self, within_seconds: float) -> None:
+        """End the session and the threads, waiting so long at most: a hung server's connection is cut."""
+        closer = threading.Thread(target=self._close, name="zookeeper-close", daemon=True)
+        closer.start()
+        closer.join(within_seconds)
+        if closer.is_alive():
+            with contextlib.suppress(OSError, AttributeError):
+                self._connection._socket.shutdown(socket.SHUT_RDWR)
+            closer.join(min(within_seconds, 0.3))
+
+    def _close(self) -> None:
+        with contextlib.suppress(KazooException, OSError, AttributeError):
+            self._kazoo.stop()
+        if self._connection.connection_stopped.is_set():
+            self._kazoo.close()
+
+    def _listen(self, state: str) -> None:
+        connected = state == KazooState.CONNECTED
+        if not connected:
+            self._cut_off_since = time.monotonic()
+        self._on_state(self, connected)
+
+    def _create_connection(self, *args: Any, **options: Any) -> Any:
+        if options.get("timeout") is not None:
+            options["timeout"] = min(options["timeout"], CONNECT_SECONDS)
+        return self._kazoo_create_connection(*args, **options)
+
+    def _connect(self, *args: Any) -> Any:
+        """A server that lost its data refuses every client that has seen a later transaction, for ever. Who was cut
+        off for a session time-out has nothing to lose: it reads everything again, and may as well say that it has
+        seen nothing. The session survives where the server still knows it."""
+        if time.monotonic() - self._cut_off_since > self._session_timeout_seconds:
+            self._kazoo.last_zxid = 0
+        try:
+            answer = self._kazoo_connect(*args)
+        except (ConnectionDropped, KazooTimeoutError, KazooException) as error:
+            self._last_error = f"{args[0]}:{args[2]}: {error or type(error).__name__}"
+            raise
+        self._last_error = ""
+        return answer
+
+    def _read_socket(self, read_timeout: float) -> Any:
+        response = self._kazoo_read_socket(read_timeout)
+        if self._batch and not self._more_events_come():
+            batch, self._batch = self._batch, []
+            self._on_events(self, batch)
+        return response
+
+    def _read_watch_event(self, buffer: bytes, offset: int) -> None:
+        event = read_event(buffer, offset)
+        if event is None:
+            return
+        if not self._batch:
+            self._batch_since = time.monotonic()
+        self._batch.append(event)
+
+    def _more_events_come(self) -> bool:
+        if time.monotonic() - self._batch_since > _BATCH_SECONDS:
+            return False
+        patience = _QUIET_SECONDS if self._batch[-1].kind is EventKind.DELETED else 0.0
+        return bool(self._kazoo.handler.select([self._connection._socket], [], [], patience)[0])

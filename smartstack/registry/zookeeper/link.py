@@ -1,0 +1,226 @@
+"""The life of the link to ZooKeeper: up or down and since when, and requests that never wait for ever.
+
+A connection has a *generation*, a number that grows with every (re)connect. Watches live as long as a connection, so
+what was learnt under another generation has to be read again.
+"""
+
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.exceptions import (
+    AuthFailedError,
+    ConnectionLoss,
+    OperationTimeoutError,
+    RequestTimeoutError,
+    SessionExpiredError,
+    SessionMovedError,
+    ThrottledOpError,
+    ZookeeperError,
+)
+from kazoo.handlers.threading import KazooTimeoutError
+
+from smartstack.errors import RegistryUnavailable
+from smartstack.registry.protocol import LinkStatus, Ring
+from smartstack.registry.zookeeper.client import Client
+from smartstack.registry.zookeeper.wire import Event, Request
+
+WINDOW = 200
+"""Requests in flight at most: kazoo blocks its caller at 278 that cannot be sent, and more brings no speed."""
+
+STOP_SECONDS = 1.5
+"""How long the end of the session may take."""
+
+_LINK_ERRORS = (
+    AuthFailedError,
+    ConnectionLoss,
+    OperationTimeoutError,
+    RequestTimeoutError,
+    SessionExpiredError,
+    SessionMovedError,
+    ThrottledOpError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkState:
+    """The link at one moment. `session` is None before the first connect; `since` in seconds since the epoch."""
+
+    connected: bool
+    generation: int
+    session: int | None
+    since: float
+
+
+class Link:
+    """Owns the client, replaces a dead one, and turns every failure of the link into `RegistryUnavailable`.
+
+    `on_events` hears the generation and what the watches reported, on kazoo's thread; the ring follows by itself.
+    """
+
+    def __init__(
+        self, hosts: str, session_timeout_seconds: float, on_events: Callable[[int, Sequence[Event]], None]
+    ) -> None:
+        self.hosts = hosts
+        self.session_timeout_seconds = session_timeout_seconds
+        self.answer_seconds = max(1.0, min(5.0, session_timeout_seconds / 3))
+        self._on_events = on_events
+        self._ring: Ring = _silence
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self._state = LinkState(connected=False, generation=0, session=None, since=time.time())
+        self._counters = {"requests": 0, "events": 0, "reconnects": 0, "sessions": 0}
+        self._unanswered: Any = None
+        self._unanswered_since = 0.0
+        self._replaced_at = float("-inf")
+        self._stopped = False
+
+    @property
+    def state(self) -> LinkState:
+        """The link as it is now; may be called from any thread."""
+        return self._state
+
+    @property
+    def usable(self) -> bool:
+        """Whether the link is up and answers."""
+        return self._state.connected and not self._is_stalled()
+
+    def start(self, ring: Ring) -> None:
+        """Begin to connect, without waiting."""
+        self._ring = ring
+        self._new_client()
+
+    def require(self) -> LinkState:
+        """The state of a link that is up. Raises `RegistryUnavailable` at once when it is not."""
+        client, state = self._client, self._state
+        if client is not None and client.dead and not self._stopped:
+            self._replace(client)
+        if client is None or not state.connected:
+            raise RegistryUnavailable(f"no connection to ZooKeeper at {self.hosts}")
+        if self._is_stalled():
+            raise RegistryUnavailable(self._stall_text())
+        return state
+
+    def ask(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Any]]:
+        """Send these in a window, yield each with its answer, in order.
+
+        An answer that is an error about the node itself is yielded as that exception (`ZookeeperError`, or a
+        `ValueError` for an answer that cannot be read). Raises `RegistryUnavailable` when the link fails or one
+        answer takes longer than `answer_seconds`; nothing is known of the requests that were not yielded.
+        """
+        outstanding: deque[tuple[Request, Any]] = deque()
+        for request in requests:
+            if len(outstanding) >= WINDOW:
+                yield self._answer(*outstanding.popleft())
+            outstanding.append((request, self._send(request)))
+        while outstanding:
+            yield self._answer(*outstanding.popleft())
+
+    def status(self) -> LinkStatus:
+        """The link for people; may be called from any thread."""
+        client, state, stalled = self._client, self._state, self._is_stalled()
+        if client is None or self._stopped:
+            detail = "stopped" if self._stopped else "not started"
+        elif not state.connected:
+            begun = "lost the connection to" if state.generation else "connecting to"
+            detail = f"{begun} ZooKeeper at {self.hosts}" + (f" ({client.last_error})" if client.last_error else "")
+        else:
+            detail = self._stall_text() if stalled else f"connected to ZooKeeper at {client.server or self.hosts}"
+        return LinkStatus(
+            connected=state.connected and not stalled,
+            detail=detail,
+            since=self._unanswered_since if stalled else state.since,
+            session=None if state.session is None else f"{state.session & 0xFFFF_FFFF_FFFF_FFFF:#x}",
+            counters=dict(self._counters),
+        )
+
+    def stop(self) -> None:
+        """End the session and the threads within about `STOP_SECONDS`, even when the server hangs."""
+        self._stopped = True
+        self._ring = _silence
+        if self._client is not None:
+            self._client.close(STOP_SECONDS)
+        self._state = LinkState(
+            connected=False, generation=self._state.generation, session=self._state.session, since=time.time()
+        )
+
+    def _send(self, request: Request) -> Any:
+        client = self._client
+        if client is None or not self._state.connected:
+            raise RegistryUnavailable(f"lost the connection to ZooKeeper at {self.hosts}")
+        self._counters["requests"] += 1
+        return client.send(request)
+
+    def _answer(self, request: Request, result: Any) -> tuple[Request, Any]:
+        try:
+            return request, result.get(timeout=self.answer_seconds)
+        except KazooTimeoutError:
+            self._unanswered_since = time.time()
+            self._unanswered = result
+            result.rawlink(self._answered_late)
+            raise RegistryUnavailable(self._stall_text()) from None
+        except _LINK_ERRORS as error:
+            raise RegistryUnavailable(
+                f"lost the connection to ZooKeeper at {self.hosts} during a request ({type(error).__name__})"
+            ) from error
+        except (ZookeeperError, ValueError) as error:
+            return request, error
+        except struct.error as error:
+            return request, ValueError(str(error))
+
+    def _is_stalled(self) -> bool:
+        """Whether a request waits beyond its time: until it is answered, or the connection ends, no other is sent."""
+        return self._unanswered is not None and not self._unanswered.ready()
+
+    def _stall_text(self) -> str:
+        return f"ZooKeeper at {self.hosts} did not answer within {self.answer_seconds:g} s"
+
+    def _answered_late(self, _result: object) -> None:
+        self._ring()
+
+    def _new_client(self) -> None:
+        client = Client(
+            self.hosts, self.session_timeout_seconds, on_state=self._client_state, on_events=self._client_events
+        )
+        self._client = client
+        client.start()
+
+    def _replace(self, dead: Client) -> None:
+        """Put a new client in place of a dead one, but not again and again."""
+        now = time.monotonic()
+        if now - self._replaced_at < self.session_timeout_seconds:
+            return
+        self._replaced_at = now
+        self._unanswered = None
+        self._new_client()
+        dead.close(0)
+
+    def _client_state(self, client: Client, connected: bool) -> None:
+        if client is not self._client or self._stopped:
+            return
+        with self._lock:
+            before = self._state
+            session = client.session if connected else before.session
+            since = before.since if connected == before.connected else time.time()
+            self._state = LinkState(
+                connected=connected, generation=before.generation + connected, session=session, since=since
+            )
+            if connected:
+                self._counters["reconnects"] += before.generation > 0
+                self._counters["sessions"] += session != before.session
+        self._ring()
+
+    def _client_events(self, client: Client, events: Sequence[Event]) -> None:
+        if client is not self._client:
+            return
+        self._counters["events"] += len(events)
+        self._on_events(self._state.generation, events)
+        self._ring()
+
+
+def _silence() -> None:
+    """The bell before the start and after the end."""

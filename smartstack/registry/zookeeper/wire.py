@@ -1,0 +1,153 @@
+"""Requests and events of ZooKeeper's protocol, as its server (3.5 to 3.9) speaks it.
+
+kazoo sends anything that has a `type`, `serialize` and `deserialize`. Requests of our own are used in place of kazoo's
+because kazoo ties a callback to each watch and forgets it at any disconnect; here a watch is a flag in the request, and
+every event goes to one place. `addWatch` and `removeWatches` are not in kazoo (opcodes: org.apache.zookeeper.ZooDefs).
+"""
+
+import enum
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo.exceptions import NoAuthError
+from kazoo.protocol.serialization import (
+    Create,
+    Delete,
+    Exists,
+    GetChildren,
+    GetData,
+    Transaction,
+    int_struct,
+    write_string,
+)
+from kazoo.security import OPEN_ACL_UNSAFE
+
+_REMOVE_WATCHES = 18
+ADD_WATCH = 106
+_PERSISTENT_RECURSIVE = 1
+_ANY_WATCHER = 3
+_EPHEMERAL = 1
+_ANY_VERSION = -1
+_EVENT_HEAD = struct.Struct("!iii")
+
+
+class EventKind(enum.Enum):
+    """What happened to a node, by its number in the protocol."""
+
+    CREATED = 1
+    DELETED = 2
+    CHANGED = 3
+    CHILDREN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A watch was triggered by this node."""
+
+    kind: EventKind
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: its opcode, the node that it is about, its bytes, and how its answer is read.
+
+    The bytes are made by the caller, so that what cannot be written never reaches kazoo's connection thread.
+    """
+
+    type: int
+    path: str
+    body: bytes
+    parse: Callable[[bytes, int], Any]
+
+    def serialize(self) -> bytes:
+        """For kazoo."""
+        return self.body
+
+    def deserialize(self, buffer: bytes, offset: int) -> Any:
+        """For kazoo."""
+        return self.parse(buffer, offset)
+
+
+def get(path: str, *, watch: bool) -> Request:
+    """A node's data and stat; NoNodeError when it is not there, and then no watch is set."""
+    return Request(GetData.type, path, _path_and_flag(path, watch), GetData.deserialize)
+
+
+def exists(path: str, *, watch: bool) -> Request:
+    """A node's stat, or None; the watch is set in either case."""
+    return Request(Exists.type, path, _path_and_flag(path, watch), Exists.deserialize)
+
+
+def children(path: str, *, watch: bool) -> Request:
+    """The names of a node's children; NoNodeError when it is not there, and then no watch is set."""
+    return Request(GetChildren.type, path, _path_and_flag(path, watch), GetChildren.deserialize)
+
+
+def add_watch(path: str) -> Request:
+    """A watch on this path, there or not, and on all below it, that lasts as long as the connection.
+
+    Servers before 3.6 answer UnimplementedError; those with `watchManagerName=WatchManagerOptimized` MarshallingError.
+    """
+    return Request(ADD_WATCH, path, _text(path) + int_struct.pack(_PERSISTENT_RECURSIVE), _nothing)
+
+
+def remove_watches(path: str) -> Request:
+    """Take every watch of this connection off this path; NoWatcherError when there is none."""
+    return Request(_REMOVE_WATCHES, path, _text(path) + int_struct.pack(_ANY_WATCHER), _nothing)
+
+
+def create_persistent(path: str) -> Request:
+    """An empty node that stays, open to all: a service's directory."""
+    body = bytes(Create(path, b"", OPEN_ACL_UNSAFE, 0).serialize())
+    return Request(Create.type, path, body, Create.deserialize)
+
+
+def delete(path: str) -> Request:
+    """The node goes, whatever its version."""
+    return Request(Delete.type, path, bytes(Delete(path, _ANY_VERSION).serialize()), _nothing)
+
+
+def put_ephemeral(path: str, payload: bytes, *, over: bool, instead_of: str | None) -> Request:
+    """Create this ephemeral node, deleting the one that is there (`over`) and then another: all or nothing, one step.
+
+    The answer is a list with one item for each operation, in this order. If it failed, each item is an error, and
+    those that are not the cause are RolledBackError or RuntimeInconsistency. The new node comes before the old one
+    goes, for a reader that sees the two events apart.
+    """
+    operations: list[Any] = [Delete(path, _ANY_VERSION)] if over else []
+    operations.append(Create(path, payload, OPEN_ACL_UNSAFE, _EPHEMERAL))
+    if instead_of is not None:
+        operations.append(Delete(instead_of, _ANY_VERSION))
+    body = bytes(Transaction(operations).serialize())
+    return Request(Transaction.type, path, body, Transaction.deserialize)
+
+
+def read_event(buffer: bytes, offset: int) -> Event | None:
+    """The event in a notification, None for a kind that we do not know."""
+    kind, _state, length = _EVENT_HEAD.unpack_from(buffer, offset)
+    start = offset + _EVENT_HEAD.size
+    path = bytes(buffer[start : start + max(0, length)]).decode("utf-8", "replace")
+    try:
+        return Event(EventKind(kind), path)
+    except ValueError:
+        return None
+
+
+def describe(error: Exception) -> str:
+    """An answer that is an error, in a few words."""
+    return "no permission" if isinstance(error, NoAuthError) else type(error).__name__.removesuffix("Error")
+
+
+def _path_and_flag(path: str, flag: bool) -> bytes:
+    return _text(path) + bytes([flag])
+
+
+def _text(value: str) -> bytes:
+    return bytes(write_string(value))
+
+
+def _nothing(_buffer: bytes, _offset: int) -> bool:
+    return True

@@ -1,0 +1,226 @@
+"""RegistryWriter on ZooKeeper: ephemeral nodes of known names, owned by this session or known not to be."""
+
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from kazoo.exceptions import (
+    KazooException,
+    NoAuthError,
+    NodeExistsError,
+    NoNodeError,
+    RolledBackError,
+    RuntimeInconsistency,
+)
+
+from smartstack.errors import RegistryRefused, RegistryUnavailable
+from smartstack.forms import ZooKeeperUrl
+from smartstack.instance import PAYLOAD_LIMIT
+from smartstack.registry.protocol import HeldNode, LinkStatus, NodeId, Ring
+from smartstack.registry.zookeeper import paths as tree
+from smartstack.registry.zookeeper import wire
+from smartstack.registry.zookeeper.link import Link
+from smartstack.registry.zookeeper.wire import Event
+
+_ROUNDS = 3
+"""How often one call looks again when a node changed between the look and the step."""
+
+_Place = HeldNode | None
+"""What is at a path: None says that nothing is."""
+
+
+class ZooKeeperWriter:
+    """Puts and removes nodes, and knows which of them are its own.
+
+    What was seen at a path is kept as long as a watch on it stands, so that asking again costs nothing.
+    """
+
+    def __init__(self, url: ZooKeeperUrl, *, session_timeout_seconds: float = 10.0) -> None:
+        self._root = url.root
+        self._events: deque[tuple[int, Event]] = deque()
+        self._link = Link(url.hosts, session_timeout_seconds, self._keep_events)
+        self._generation = 0
+        self._session: int | None = None
+        self._seen: dict[str, _Place] = {}
+        self._put: dict[NodeId, float] = {}
+        """Every place where a node was put, until it is seen to be empty: at once, or not before this moment where
+        the outcome of a request is not known, as it may still come to pass."""
+
+    def start(self, ring: Ring) -> None:
+        """Begin to connect, without waiting."""
+        self._link.start(ring)
+
+    def held(self, candidates: Collection[NodeId]) -> Mapping[NodeId, HeldNode]:
+        """See `RegistryWriter.held`. Costs no request while nothing changed."""
+        self._begin()
+        places = dict.fromkeys((*candidates, *self._put))
+        paths = {place: self._path(place) for place in places}
+        self._look(paths.values())
+        self._seen = {path: self._seen[path] for path in paths.values()}
+        wanted = frozenset(candidates)
+        held: dict[NodeId, HeldNode] = {}
+        for place, path in paths.items():
+            there = self._seen[path]
+            if there is None:
+                self._forget(place)
+            elif there.mine or place in wanted:
+                held[place] = there
+        return held
+
+    def put(self, node: NodeId, payload: bytes, *, instead_of: NodeId | None = None) -> None:
+        """See `RegistryWriter.put`: one transaction, so that every reader sees the old or the new."""
+        if len(payload) > PAYLOAD_LIMIT:
+            raise RegistryRefused(f"cannot put {node.path}/{node.node}: {len(payload)} bytes are over {PAYLOAD_LIMIT}")
+        self._begin()
+        path = self._path(node)
+        old_path = self._path(instead_of) if instead_of is not None and instead_of != node else None
+        for _round in range(_ROUNDS):
+            self._look([path] if old_path is None else [path, old_path])
+            there = self._seen[path]
+            old = self._seen[old_path] if old_path is not None else None
+            leaving = old_path if old is not None and old.mine else None
+            if there is None or not there.mine or there.payload != payload:
+                request = wire.put_ephemeral(path, payload, over=there is not None, instead_of=leaving)
+            elif leaving is not None:
+                request = wire.delete(leaving)
+            else:
+                return
+            self._put[node] = 0.0
+            touched = [node] if instead_of is None else [node, instead_of]
+            cause = self._write(request, touched)
+            if cause is None:
+                return
+            if isinstance(cause, NoNodeError) and there is None:
+                self._make_parents(path)
+            elif not isinstance(cause, NoNodeError | NodeExistsError):
+                raise _refusal(f"put {path}", cause)
+        raise RegistryUnavailable(f"cannot put {path} in ZooKeeper: it changes while it is looked at")
+
+    def remove(self, node: NodeId) -> None:
+        """See `RegistryWriter.remove`."""
+        self._begin()
+        path = self._path(node)
+        self._look([path])
+        there = self._seen[path]
+        if there is None or not there.mine:
+            return
+        cause = self._write(wire.delete(path), [node])
+        if cause is not None and not isinstance(cause, NoNodeError):
+            raise _refusal(f"remove {path}", cause)
+
+    def status(self) -> LinkStatus:
+        """See `RegistryWriter.status`."""
+        return self._link.status()
+
+    def stop(self) -> None:
+        """End the session, with which everything that is ours goes at once; takes two seconds at most.
+
+        When the server cannot be reached the nodes stay until the session times out.
+        """
+        self._link.stop()
+
+    def _keep_events(self, generation: int, events: Sequence[Event]) -> None:
+        """On kazoo's thread: keep them for the loop."""
+        self._events.extend((generation, event) for event in events)
+
+    def _path(self, node: NodeId) -> str:
+        return tree.join(tree.absolute(self._root, node.path), node.node)
+
+    def _begin(self) -> None:
+        """Drop what is not known any more: everything after a reconnect, else what a watch reported."""
+        state = self._link.require()
+        if state.generation != self._generation:
+            self._generation = state.generation
+            self._session = state.session
+            self._seen.clear()
+        while self._events:
+            generation, event = self._events.popleft()
+            if generation == self._generation:
+                self._seen.pop(event.path, None)
+
+    def _forget(self, place: NodeId) -> None:
+        if time.monotonic() >= self._put.get(place, float("inf")):
+            del self._put[place]
+
+    def _look(self, paths: Iterable[str]) -> None:
+        """See what is at these paths, with a watch on each. Raises `RegistryUnavailable`."""
+        unseen = [path for path in dict.fromkeys(paths) if path not in self._seen]
+        for _round in range(_ROUNDS):
+            if not unseen:
+                break
+            unseen = self._look_once(unseen)
+        if unseen:
+            raise RegistryUnavailable(f"cannot read {unseen[0]} in ZooKeeper: it comes and goes")
+        if self._link.state.generation != self._generation:
+            raise RegistryUnavailable("the connection to ZooKeeper was lost and made again meanwhile")
+
+    def _look_once(self, paths: Sequence[str]) -> list[str]:
+        """Look at these, return those that changed while being looked at.
+
+        A node that may not be read is there and is not ours; a path that ZooKeeper cannot have holds nothing, and an
+        attempt to put something there is what gets refused.
+        """
+        unread: dict[str, type[Exception]] = {}
+        for request, answer in self._link.ask(wire.get(path, watch=True) for path in paths):
+            if isinstance(answer, Exception):
+                unread[request.path] = type(answer)
+            else:
+                payload, stat = answer
+                mine = stat.ephemeralOwner == self._session
+                self._seen[request.path] = HeldNode(payload=payload or b"", mine=mine)
+        changed: list[str] = []
+        for request, answer in self._link.ask(wire.exists(path, watch=True) for path in unread):
+            if answer is None or isinstance(answer, Exception):
+                self._seen[request.path] = None
+            elif unread[request.path] is NoAuthError:
+                self._seen[request.path] = HeldNode(payload=b"", mine=False)
+            else:
+                changed.append(request.path)
+        return changed
+
+    def _write(self, request: wire.Request, touched: Iterable[NodeId]) -> Exception | None:
+        """Send a write, forget what was seen at the places that it touches, return the cause if it was refused."""
+        places = list(touched)
+        for place in places:
+            self._seen.pop(self._path(place), None)
+        try:
+            [(_request, answer)] = self._link.ask([request])
+        except RegistryUnavailable:
+            believed_from = time.monotonic() + self._link.session_timeout_seconds
+            for place in places:
+                if place in self._put:
+                    self._put[place] = believed_from
+            raise
+        return _cause(answer)
+
+    def _make_parents(self, path: str) -> None:
+        """Make the directories above a node; those that are there already answer so, or that we may not make them."""
+        refused: Exception | None = None
+        for _request, answer in self._link.ask(map(wire.create_persistent, tree.ancestors(path))):
+            if isinstance(answer, NodeExistsError):
+                refused = None
+            elif isinstance(answer, NoAuthError):
+                refused = answer
+            elif isinstance(answer, NoNodeError):
+                raise _refusal(f"make the directory of {path}", refused or answer)
+            elif isinstance(answer, Exception):
+                raise _refusal(f"make the directory of {path}", answer)
+        if refused is not None:
+            raise _refusal(f"make the directory of {path}", refused)
+
+
+def _cause(answer: Any) -> Exception | None:
+    """Why a write was refused; of a transaction's answers the one that is the cause, not a consequence."""
+    answers = answer if isinstance(answer, list) else [answer]
+    errors = [each for each in answers if isinstance(each, Exception)]
+    causes = [each for each in errors if not isinstance(each, RolledBackError | RuntimeInconsistency)]
+    return next(iter(causes or errors), None)
+
+
+def _refusal(attempt: str, cause: Exception) -> RegistryRefused:
+    reason = wire.describe(cause)
+    hint = "; give this host's nerve the right to write there" if isinstance(cause, NoAuthError) else ""
+    refusal = RegistryRefused(f"cannot {attempt} in ZooKeeper: {reason}{hint}")
+    refusal.__cause__ = cause if isinstance(cause, KazooException) else None
+    return refusal
