@@ -1,0 +1,157 @@
+"""The `exec` check: a program ends with exit code 0. It never goes through a shell."""
+
+import atexit
+import contextlib
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from nerve.checks.base import Outcome, Pace, failed, passed, seconds_text
+from smartstack.forms import TcpAddress
+from smartstack.model import Form
+
+OUTPUT_LIMIT = 4096
+"""How much of the end of a program's output is kept, in bytes; all of it is read, so that it never blocks."""
+
+_POLL_SECONDS = 0.05
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    wrong = "must be a command, such as [/usr/bin/check, --fast] or '/usr/bin/check --fast'"
+    try:
+        parts = shlex.split(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"{wrong}: {str(error).lower()}") from None
+    if not isinstance(parts, list | tuple) or not parts or not all(isinstance(part, str) for part in parts):
+        raise ValueError(wrong)
+    if not parts[0] or any("\0" in part for part in parts):
+        raise ValueError(wrong)
+    return tuple(parts)
+
+
+COMMAND = Form(
+    _command,
+    {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+)
+"""A list of words, or one text that is split as a shell would split it; nothing else of a shell happens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecCheck(Pace):
+    """Run a program. Passes when it exits with 0 in time; its last line of output is the reason.
+
+    It finds the instance's address in `SMARTSTACK_HOST` and `SMARTSTACK_PORT`. At the time-out its whole process
+    group is killed.
+    """
+
+    kind: ClassVar[str] = "exec"
+
+    command: Annotated[tuple[str, ...], "the program and its arguments; no shell is involved", COMMAND]
+
+    def run(self, address: TcpAddress) -> Outcome:
+        """Raises nothing for what the program does, or when it cannot be started."""
+        environment = {**os.environ, "SMARTSTACK_HOST": address.host, "SMARTSTACK_PORT": str(address.port)}
+        try:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return failed(f"cannot run {self.command[0]}: {(error.strerror or str(error)).lower()}")
+        with _group(process):
+            output = _drain(process, time.monotonic() + self.timeout)
+            code = process.poll()
+        line = _last_line(output)
+        if code is None:
+            return failed(f"killed after {seconds_text(self.timeout)}" + (f", last output: {line}" if line else ""))
+        if code == 0:
+            return passed(line or "exit 0")
+        ended = f"exit {code}" if code > 0 else f"ended by {_signal_name(-code)}"
+        return failed(f"{ended}: {line}" if line else ended)
+
+
+class _group:
+    """A running program and everything that it started: killed when the block ends before the program has, or when
+    nerve itself ends."""
+
+    _running: ClassVar[set[int]] = set()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._running.add(self._process.pid)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._running.discard(self._process.pid)
+        # poll() has not yet reaped it, so its number still names this group and no other.
+        if self._process.returncode is None:
+            _kill_group(self._process.pid)
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    @classmethod
+    def kill_all(cls) -> None:
+        with cls._lock:
+            for group in cls._running:
+                _kill_group(group)
+
+
+atexit.register(_group.kill_all)
+
+
+def _kill_group(group: int) -> None:
+    # Gone already, or it changed its user: then nothing of ours is left to kill.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _drain(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
+    """Read the output until the program has ended or the time is over; the last few KB of it.
+
+    A program that ends while something that it started keeps the pipe open has ended all the same.
+    """
+    assert process.stdout is not None
+    tail = b""
+    descriptor = process.stdout.fileno()
+    os.set_blocking(descriptor, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            ready = selector.select(min(left, _POLL_SECONDS))
+            if ready:
+                part = os.read(descriptor, 65_536)
+                if not part:
+                    break
+                tail = (tail + part)[-OUTPUT_LIMIT:]
+            elif process.poll() is not None:
+                break
+    with contextlib.suppress(subprocess.TimeoutExpired):  # the caller sees that it has no exit code
+        process.wait(max(0.0, deadline - time.monotonic()))
+    return tail
+
+
+def _last_line(output: bytes) -> str:
+    lines = output.decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

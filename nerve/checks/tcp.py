@@ -1,0 +1,29 @@
+"""The `tcp` check: somebody accepts a connection."""
+
+import socket
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from nerve.checks.base import Outcome, Pace, failed, network_reason, passed, seconds_text
+from smartstack.forms import HOST, PORT, TcpAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpCheck(Pace):
+    """Connect, and close again. Passes when the connection was made in time."""
+
+    kind: ClassVar[str] = "tcp"
+
+    host: Annotated[str | None, "where to connect, if not to the instance's address", HOST] = None
+    port: Annotated[int | None, "where to connect, if not to the instance's port", PORT] = None
+
+    def run(self, address: TcpAddress) -> Outcome:
+        """Raises nothing: whatever the network answers is an outcome."""
+        target = (self.host or address.host, self.port or address.port)
+        try:
+            socket.create_connection(target, self.timeout).close()
+        except TimeoutError:
+            return failed(f"no connection in {seconds_text(self.timeout)}")
+        except OSError as error:
+            return failed(network_reason(error))
+        return passed("connected")

@@ -1,0 +1,158 @@
+"""The check threads: one for each announced service. They run checks, keep the results and ring; the loop reads."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from nerve.checks.base import Check, Outcome, failed, seconds_text
+from nerve.health import Result
+from smartstack.forms import TcpAddress
+
+JITTER = 0.1
+"""Largest share by which an interval is made longer or shorter, so that the checks of a fleet do not march in step."""
+
+HANG_MARGIN_SECONDS = 0.5
+"""How long beyond its time-out a check may take to come back before it counts as hanging. It covers a start of Python
+or of the checked program on a busy machine, and the last read that began just before the time-out."""
+
+RESULTS_LIMIT = 1000
+"""Most results that wait for the loop, for each service."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What a service's thread does: run these checks, by name, against this address."""
+
+    address: TcpAddress
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One result and whose it is."""
+
+    service: str
+    check: str
+    result: Result
+
+
+class Runner:
+    """All check threads. Its methods are called by the loop thread only."""
+
+    def __init__(self, ring: Callable[[], None], random: Random) -> None:
+        self._ring = ring
+        self._random = random
+        self._threads: dict[str, _ServiceThread] = {}
+
+    def watch(self, probes: Mapping[str, Probe]) -> None:
+        """From now on check exactly these services. A thread whose probe did not change goes on undisturbed."""
+        for service in list(self._threads):
+            if self._threads[service].probe != probes.get(service):
+                self._threads.pop(service).stop()
+        for service, probe in probes.items():
+            if service not in self._threads and probe.checks:
+                self._threads[service] = _ServiceThread(service, probe, self._ring, Random(self._random.random()))
+
+    def drain(self) -> list[CheckResult]:
+        """The results since the last call, in their order within a service. A service that is no longer watched, or
+        whose probe was replaced, has none: a late answer of the old check says nothing of the new one."""
+        return [found for thread in self._threads.values() for found in thread.drain()]
+
+    def hanging(self, now: float) -> list[CheckResult]:
+        """A failure for each check that has outlived its time-out; once, and again after each further interval."""
+        return [found for thread in self._threads.values() if (found := thread.hanging(now))]
+
+    def next_look(self, now: float) -> float:
+        """Seconds until a check may have outlived its time-out, if none gives a result (and so rings) before."""
+        return min((thread.hang_at() - now for thread in self._threads.values()), default=float("inf"))
+
+    def stop(self) -> None:
+        """End all threads without waiting for the checks that are running."""
+        self.watch({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A check that was begun at `started`, by a monotonic clock."""
+
+    check: str
+    started: float
+
+
+class _ServiceThread:
+    """The thread of one service. It shares with the loop: a deque of results, and which check it is running now."""
+
+    def __init__(self, service: str, probe: Probe, ring: Callable[[], None], random: Random) -> None:
+        self.probe = probe
+        self._service = service
+        self._ring = ring
+        self._random = random
+        self._results: deque[CheckResult] = deque(maxlen=RESULTS_LIMIT)
+        self._stop = threading.Event()
+        self._running: _Running | None = None
+        self._due = {name: time.monotonic() for name in probe.checks}
+        self._reported: tuple[_Running, int] | None = None
+        threading.Thread(target=self._turn, name=f"check-{service}", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def drain(self) -> list[CheckResult]:
+        found = []
+        while self._results:
+            found.append(self._results.popleft())
+        return found
+
+    def hanging(self, now: float) -> CheckResult | None:
+        running = self._running
+        if running is None or now < self.hang_at():
+            return None
+        reports = self._reported[1] if self._reported and self._reported[0] is running else 0
+        self._reported = (running, reports + 1)
+        taken = now - running.started
+        timeout = self.probe.checks[running.check].timeout
+        reason = f"still running after {taken:.1f} s, time-out {seconds_text(timeout)}"
+        return self._result(running, now, failed(reason))
+
+    def hang_at(self) -> float:
+        """When the check that is running, or that is due next, is to be called hanging (again)."""
+        running = self._running
+        if running is None:
+            name = min(self._due, key=self._due.__getitem__)
+            return self._due[name] + self.probe.checks[name].timeout + HANG_MARGIN_SECONDS
+        check = self.probe.checks[running.check]
+        reports = self._reported[1] if self._reported and self._reported[0] is running else 0
+        return running.started + check.timeout + HANG_MARGIN_SECONDS + reports * check.interval
+
+    def _turn(self) -> None:
+        while True:
+            name = min(self._due, key=self._due.__getitem__)
+            if self._stop.wait(max(0.0, self._due[name] - time.monotonic())):
+                return
+            check = self.probe.checks[name]
+            running = self._running = _Running(name, time.monotonic())
+            outcome = self._run(check)
+            ended = time.monotonic()
+            # The next one is counted from the start of this one; what was missed is missed, and not made up for.
+            jitter = self._random.uniform(1 - JITTER, 1 + JITTER)
+            self._due = {**self._due, name: max(ended, running.started + check.interval * jitter)}
+            self._running = None
+            if outcome.passed and ended - running.started > check.timeout + HANG_MARGIN_SECONDS:
+                outcome = failed(f"passed, but after {ended - running.started:.1f} s, time-out {check.timeout:g}s")
+            self._results.append(self._result(running, ended, outcome))
+            self._ring()
+
+    def _run(self, check: Check) -> Outcome:
+        try:
+            return check.run(self.probe.address)
+        except Exception as error:  # a check that blows up: one of the two places where this may stand
+            return failed(f"the check itself failed: {type(error).__name__}: {error}")
+
+    def _result(self, running: _Running, ended: float, outcome: Outcome) -> CheckResult:
+        result = Result(
+            passed=outcome.passed, reason=outcome.reason, duration_seconds=ended - running.started, at=ended
+        )
+        return CheckResult(service=self._service, check=running.check, result=result)

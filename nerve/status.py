@@ -1,0 +1,140 @@
+"""What the loop saw and did in its last cycle, frozen, for /status, /readyz and the `nerve status` table. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nerve.health import CheckHealth, Result, ServiceHealth, State, why
+from nerve.registrar import Report
+from nerve.registrations import Registration
+from smartstack.registry.protocol import LinkStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastResult:
+    """The last run of a check; `at` in seconds since the epoch."""
+
+    passed: bool
+    reason: str
+    duration_seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckStatus:
+    """One check of a service; `since` in seconds since the epoch."""
+
+    state: State
+    since: float
+    passes: int
+    failures: int
+    last: LastResult | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    """One announced service: how it is, and what stands in the registry for it.
+
+    `registered`: the registry has its node, ours and as wanted; None while the registry does not answer. `contested`:
+    another nerve has its place. `error` is what the last attempt to change its registration failed with.
+    """
+
+    state: State
+    since: float
+    reason: str
+    address: str
+    path: str
+    node: str
+    payload: str
+    registered: bool | None
+    contested: bool
+    error: str | None
+    checks: Mapping[str, CheckStatus]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigStatus:
+    """What is wrong with the files as they are now: `problems` by service, the host's own file under its path."""
+
+    path: str
+    problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    needs_restart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The loop's last snapshot. Times are in seconds since the epoch.
+
+    `registry_error` is why the last cycle could not ask the registry. `seen_registry`: it answered at least once.
+    """
+
+    daemon: str = "nerve"
+    version: str
+    pid: int
+    started: float
+    at: float
+    host: str
+    instance_id: str
+    registry_url: str
+    registry: LinkStatus
+    registry_error: str | None
+    seen_registry: bool
+    services: Mapping[str, ServiceStatus]
+    config: ConfigStatus
+
+
+def service_status(
+    registration: Registration, health: ServiceHealth, report: Report | None, clock_offset: float
+) -> ServiceStatus:
+    """`clock_offset` turns a monotonic time into seconds since the epoch; `report` None: nothing was tried yet."""
+    failed = report.failed if report is not None else {}
+    errors = [reason for action, reason in failed.items() if action.node.path == registration.node.path]
+    return ServiceStatus(
+        state=health.state,
+        since=round(health.since + clock_offset, 3),
+        reason=why(health),
+        address=registration.instance.address,
+        path=registration.node.path,
+        node=registration.node.node,
+        payload=registration.payload.decode(),
+        registered=_registered(registration, report),
+        contested=report is not None and registration.node in report.contested,
+        error=errors[0] if errors else None,
+        checks={name: _check_status(check, clock_offset) for name, check in health.checks.items()},
+    )
+
+
+def ready(status: Status | None) -> tuple[bool, dict[str, object]]:
+    """Whether the first full cycle is done, the registry was seen once and every announced service has a verdict; with
+    what is missing. A service whose definition is bad does not hold the others back: it stands in `problems`."""
+    if status is None:
+        return False, {"missing": ["the first cycle is not done"]}
+    missing = [] if status.seen_registry else [f"the registry was not reached yet: {status.registry.detail}"]
+    missing += [f"{name} has no verdict yet" for name, one in status.services.items() if one.state is State.UNKNOWN]
+    return not missing, {"missing": missing, "problems": status.config.problems}
+
+
+def _registered(registration: Registration, report: Report | None) -> bool | None:
+    if report is None or report.unavailable is not None:
+        return None
+    there = report.held.get(registration.node)
+    return there is not None and there.mine and there.payload == registration.payload
+
+
+def _check_status(check: CheckHealth, clock_offset: float) -> CheckStatus:
+    last = check.last
+    return CheckStatus(
+        state=check.state,
+        since=round(check.since + clock_offset, 3),
+        passes=check.passes,
+        failures=check.failures,
+        last=None if last is None else _last_result(last, clock_offset),
+    )
+
+
+def _last_result(last: Result, clock_offset: float) -> LastResult:
+    return LastResult(
+        passed=last.passed,
+        reason=last.reason,
+        duration_seconds=round(last.duration_seconds, 6),
+        at=round(last.at + clock_offset, 3),
+    )

@@ -1,0 +1,147 @@
+"""Plans, for any registry and any wish: cut at every point, failing at every point, never a gap."""
+
+from collections.abc import Collection, Iterable, Mapping
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nerve.health import State
+from nerve.plan import Action, Put, Remove, plan
+from nerve.registrations import Host, Registration, registration
+from nerve.settings import Announcement
+from smartstack.definition import ServiceDefinition
+from smartstack.instance import decode, payload_in_name
+from smartstack.registry.protocol import HeldNode, NodeId
+
+Held = Mapping[NodeId, HeldNode]
+
+SERVICES = ("api", "db", "web")
+PORTS = (8080, 8081)
+WEIGHTS = (None, 0, 50)
+
+
+@st.composite
+def a_registration(draw: st.DrawFn, service: str) -> Registration:
+    """A registration of a service, with few enough variants that old and new often meet."""
+    host = Host(
+        address="10.0.0.5",
+        instance_id="host5",
+        labels={},
+        node_names=draw(st.sampled_from(("address", "payload"))),
+    )
+    return registration(
+        host,
+        service,
+        ServiceDefinition(port=draw(st.sampled_from(PORTS))),
+        Announcement(weight=draw(st.sampled_from(WEIGHTS))),
+        draw(st.sampled_from(State)),
+    )
+
+
+@st.composite
+def a_wish(draw: st.DrawFn) -> list[Registration]:
+    """At most one registration for each service."""
+    chosen = draw(st.lists(st.sampled_from(SERVICES), unique=True))
+    return [draw(a_registration(service)) for service in chosen]
+
+
+@st.composite
+def a_registry(draw: st.DrawFn) -> Held:
+    """Up to three nodes for each service, of any age and of any owner, and sometimes one that says nothing."""
+    held = {}
+    for service in SERVICES:
+        for old in draw(st.lists(a_registration(service), max_size=3)):
+            held[old.node] = HeldNode(payload=old.payload, mine=draw(st.booleans()))
+    if draw(st.booleans()):
+        held[NodeId(path="services/web", node="junk")] = HeldNode(payload=b"junk", mine=draw(st.booleans()))
+    return held
+
+
+def visible(held: Held, candidates: Collection[Registration]) -> Held:
+    """What a registry reports: our own nodes, and foreign ones at the places that were asked about."""
+    asked = {one.node for one in candidates}
+    return {node: there for node, there in held.items() if there.mine or node in asked}
+
+
+def after(held: Held, actions: Iterable[Action]) -> Held:
+    """What a registry does with these actions."""
+    nodes = dict(held)
+    for action in actions:
+        if isinstance(action, Remove):
+            if action.node in nodes and nodes[action.node].mine:
+                del nodes[action.node]
+        else:
+            if action.instead_of is not None and action.instead_of in nodes and nodes[action.instead_of].mine:
+                del nodes[action.instead_of]
+            nodes[action.node] = HeldNode(payload=action.payload, mine=True)
+    return nodes
+
+
+def shown(held: Held, path: str) -> set[str]:
+    """The addresses that a reader of this path sees."""
+    nodes = [(node.node, there.payload) for node, there in held.items() if node.path == path]
+    instances = [decode(payload_in_name(name) or payload) for name, payload in nodes]
+    return {instance.address for instance in instances if not isinstance(instance, str)}
+
+
+@given(a_registry(), a_wish())
+def test_a_plan_reaches_the_wish_and_then_rests(held: Held, wish: list[Registration]) -> None:
+    """After the plan: what is up is there and ours with its payload, what is down is not ours, nothing else is ours
+    but what belongs to a service of which nothing is known; and the next plan is empty."""
+    done = after(held, plan(visible(held, wish), wish).actions)
+    up = {one.node: one.payload for one in wish if one.state is State.UP}
+    assert {node: done[node] for node in up} == {n: HeldNode(payload=p, mine=True) for n, p in up.items()}
+    unknown = {(one.node.path, one.instance.address): one for one in wish if one.state is State.UNKNOWN}
+    for node, there in done.items():
+        if there.mine and node not in up:
+            instance = decode(payload_in_name(node.node) or there.payload)
+            assert not isinstance(instance, str)
+            assert (node.path, instance.address) in unknown
+            assert held[node] == there
+    assert plan(visible(done, wish), wish).actions == ()
+
+
+@given(a_registry(), a_wish())
+def test_every_prefix_can_be_resumed(held: Held, wish: list[Registration]) -> None:
+    """Cut anywhere, planned anew from what is there then: the same end."""
+    actions = plan(visible(held, wish), wish).actions
+    end = after(held, actions)
+    for cut in range(len(actions)):
+        there = after(held, actions[:cut])
+        assert after(there, plan(visible(there, wish), wish).actions) == end
+
+
+@given(a_registry(), a_wish())
+def test_an_instance_that_is_wanted_and_there_is_never_absent(held: Held, wish: list[Registration]) -> None:
+    """At no point of a plan does a reader miss an instance that it saw before and that is not down."""
+    actions = plan(visible(held, wish), wish).actions
+    for one in wish:
+        if one.state is not State.DOWN and one.instance.address in shown(held, one.node.path):
+            for cut in range(len(actions) + 1):
+                assert one.instance.address in shown(after(held, actions[:cut]), one.node.path)
+
+
+@given(a_registry(), a_wish(), st.data())
+def test_a_removal_never_waits_for_an_addition(held: Held, wish: list[Registration], data: st.DataObject) -> None:
+    """Whatever additions fail, and wherever the first one stops everything behind it, all removals were done."""
+    actions = plan(visible(held, wish), wish).actions
+    first_put = next((n for n, action in enumerate(actions) if isinstance(action, Put)), len(actions))
+    done = after(held, actions[:first_put])
+    for one in wish:
+        if one.state is State.DOWN:
+            assert one.node not in done or not done[one.node].mine
+    failing = data.draw(st.sets(st.sampled_from(range(len(actions))))) if actions else set()
+    survivors = [a for n, a in enumerate(actions) if isinstance(a, Remove) or n not in failing]
+    assert not {a.node for a in actions if isinstance(a, Remove)} & {
+        node for node, there in after(held, survivors).items() if there.mine
+    }
+
+
+@given(a_registry(), a_wish(), st.randoms(use_true_random=False))
+def test_the_same_question_has_the_same_answer(held: Held, wish: list[Registration], random: Random) -> None:
+    """The order in which a registry or a file lists things does not show in the plan."""
+    shuffled_held, shuffled_wish = list(visible(held, wish).items()), list(wish)
+    random.shuffle(shuffled_held)
+    random.shuffle(shuffled_wish)
+    assert plan(dict(shuffled_held), shuffled_wish) == plan(visible(held, wish), wish)
