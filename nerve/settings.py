@@ -43,7 +43,7 @@ class Settings:
     labels: Annotated[Mapping[str, str], "of every instance here (zone, region)", LABELS] = field(default_factory=dict)
     announce: Annotated[Mapping[str, Announcement], "the services that run here"] = field(default_factory=dict)
     node_names: Annotated[NodeNames, "payload puts the registration in the node's name: saves reads"] = "address"
-    session_timeout: Annotated[float, "how long the registry keeps the nodes of a nerve that died", duration("1s", "10m")] = 10.0
+    session_timeout: Annotated[float, "how long the nodes of a nerve that died stay", duration("1s", "10m")] = 10.0
     admin: Annotated[TcpAddress | None, "where /status and /metrics are served; null: nowhere", ADMIN] = _ADMIN
     state_directory: Annotated[str, "where nerve keeps what survives a restart", PATH] = "/var/lib/smartstack/nerve"
-    resync_interval: Annotated[float, "how often everything is compared again, rung or not", duration("1s", "1h")] = 30.0
+    resync_interval: Annotated[float, "how often all is compared again, rung or not", duration("1s", "1h")] = 30.0

@@ -4,7 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from smartstack.forms import ADMIN, DURATION, LABELS, PATH, PROGRAM, REGISTRY, USE, RegistryUrl, TcpAddress, between, duration
+from smartstack.forms import (
+    ADMIN,
+    DURATION,
+    LABELS,
+    PATH,
+    PROGRAM,
+    REGISTRY,
+    USE,
+    RegistryUrl,
+    TcpAddress,
+    between,
+    duration,
+)
 
 OnStop = Literal["keep", "stop"]
 
@@ -37,4 +49,4 @@ class Settings:
     admin: Annotated[TcpAddress | None, "where /status and /metrics are served; null: nowhere", ADMIN] = _ADMIN
     state_directory: Annotated[str, "where synapse keeps what survives a restart", PATH] = "/var/lib/smartstack/synapse"
     run_directory: Annotated[str, "where the HAProxy sockets and the lock are", PATH] = "/run/smartstack/synapse"
-    resync_interval: Annotated[float, "how often everything is compared again, rung or not", duration("1s", "1h")] = 30.0
+    resync_interval: Annotated[float, "how often all is compared again, rung or not", duration("1s", "1h")] = 30.0
