@@ -1,0 +1,173 @@
+"""The `synapse` command."""
+
+import json
+import os
+import time
+from typing import Any
+
+import click
+
+from smartstack.command import fetch_status, run_command
+from smartstack.definitions import load_settings
+from smartstack.errors import ConfigError, SmartStackError
+from smartstack.forms import ADMIN, TcpAddress
+from smartstack.live import LiveConfiguration
+from smartstack.logs import configure
+from smartstack.wake import Wake
+from synapse.control import Look
+from synapse.daemon import Synapse, offered, run
+from synapse.haproxy.commands import command as runtime_command
+from synapse.haproxy.errors import HAProxyAway
+from synapse.settings import Settings
+
+DEFAULT_PATH = "/etc/smartstack/synapse.yaml"
+
+_config = click.option(
+    "-c",
+    "--config",
+    "path",
+    default=DEFAULT_PATH,
+    envvar="SYNAPSE_CONFIG",
+    show_default=True,
+    help="This host's synapse.yaml (environment: SYNAPSE_CONFIG).",
+)
+_wait = click.option("--wait", "wait_seconds", default=5.0, show_default=True, help="Seconds to wait for the registry.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Keeps a local HAProxy in step with the registry, so that services reach each other at fixed local ports."""
+
+
+@cli.command("run")
+@_config
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def run_(path: str, log_level: str, log_format: Any) -> None:
+    """Run in the foreground, until SIGTERM or Ctrl-C. HAProxy goes on serving afterwards (see haproxy.on_stop)."""
+    configure(log_level, log_format)
+    run(LiveConfiguration(Settings, path))
+
+
+@cli.command("check-config")
+@_config
+def check_config(path: str) -> None:
+    """Read synapse.yaml and every service definition, and report every problem in them."""
+    configuration = LiveConfiguration(Settings, path, keep=False)
+    view = configuration.view
+    problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
+    unknown = set(configuration.settings.use or ()) - set(view.definitions) - set(view.problems)
+    for name in sorted(unknown):
+        click.echo(f"warning: use names {name}, and there is no definition of it in {configuration.settings.services}", err=True)
+    if problems:
+        raise ConfigError(problems)
+    count = len(offered(view.definitions, configuration.settings.use))
+    click.echo(f"ok: {count} service{'' if count == 1 else 's'}")
+
+
+@cli.command("render")
+@_config
+@_wait
+def render(path: str, wait_seconds: float) -> None:
+    """Print the haproxy.cfg that is wanted now. Changes nothing."""
+    synapse, look = _look(path, wait_seconds)
+    click.echo(synapse.render(look), nl=False)
+
+
+@cli.command("plan")
+@_config
+@_wait
+def plan_(path: str, wait_seconds: float) -> None:
+    """Print what would be done now to bring HAProxy in step, and why. Changes nothing."""
+    synapse, look = _look(path, wait_seconds)
+    for name in synapse.missing():
+        click.echo(f"warning: the registry has not said anything on {name} within {wait_seconds:g} s", err=True)
+    if look.observed is None:
+        click.echo("HAProxy is not running: it would be started")
+    else:
+        click.echo(f"HAProxy runs, pid {look.observed.pid}, structure {look.observed.description}")
+    for name, offer in sorted(synapse.offers.by_name.items()):
+        click.echo(f"{name}: {offer.choice.origin.value}, {offer.choice.reason}")
+    for action in look.plan.actions:
+        click.echo(f"runtime: {runtime_command(action)}")
+    if look.observed is not None:
+        for reason in look.plan.reload_reasons:
+            click.echo(f"reload: {reason}")
+    if look.plan.empty:
+        click.echo("nothing to do")
+
+
+@cli.command("status")
+@_config
+@click.option("--admin", "admin", help="The daemon's admin address, instead of the one in synapse.yaml.")
+@click.option("--json", "as_json", is_flag=True, help="The whole of /status.")
+def status(path: str, admin: str | None, as_json: bool) -> None:
+    """Ask the running synapse what it sees: every service, its instances, and what is wrong."""
+    answer = fetch_status(_admin_address(path, admin))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    for line in status_lines(answer):
+        click.echo(line)
+
+
+def status_lines(answer: dict[str, Any]) -> list[str]:
+    """/status for people."""
+    haproxy, registry = answer.get("haproxy", {}), answer.get("registry", {})
+    lines = [
+        f"registry  {'connected' if registry.get('connected') else 'AWAY'}: {registry.get('detail', 'unknown')}",
+        f"haproxy   {'running, pid ' + str(haproxy.get('pid')) if haproxy.get('running') else 'NOT RUNNING'}",
+    ]
+    if answer.get("error"):
+        lines.append(f"error     {answer['error']}")
+    for problems in answer.get("problems", {}).values():
+        lines.extend(f"problem   {problem}" for problem in problems)
+    for name, service in answer.get("services", {}).items():
+        lines.append(f"\n{name}  {service['listen'] or 'discovery only'}  ({service['origin']}: {service['reason']})")
+        if service["refused_definition"]:
+            lines.append(f"  definition not in use: {service['refused_definition']}")
+        for each in service["instances"]:
+            weight = "" if each["weight"] is None else f"  weight {each['weight']}"
+            lines.append(f"  {each['address']:<24} {each['state']}{weight}")
+        lines.extend(f"  refused node {each['node']}: {each['reason']}" for each in service["refused_nodes"])
+    return lines
+
+
+def main() -> None:
+    """The console script."""
+    run_command(cli)
+
+
+def _admin_address(path: str, admin: str | None) -> TcpAddress:
+    if admin is not None:
+        try:
+            address: TcpAddress = ADMIN.parse(admin)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--admin") from error
+        return address
+    settings = load_settings(Settings, path, os.environ)
+    if settings.admin is None:
+        raise SmartStackError(f"{path} has no admin address: give one with --admin, or set admin in the file")
+    return settings.admin
+
+
+def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
+    """What a synapse with this configuration would do now, once the registry has said something on every service."""
+    configure("warning", "text")
+    wake = Wake()
+    synapse = Synapse(LiveConfiguration(Settings, path, keep=False), wake)
+    synapse.reader.start(wake.ring)
+    try:
+        synapse.remember_running()
+        end = time.monotonic() + wait_seconds
+        while True:
+            synapse.look_up()
+            left = end - time.monotonic()
+            if not synapse.missing() or left <= 0:
+                break
+            wake.wait(min(left, 0.2))
+        return synapse, synapse.controller.look(synapse.offers.by_name, synapse.offers.by_name, everything=True)
+    except HAProxyAway as away:
+        raise SmartStackError(f"{away}; synapse itself would wait for it") from away
+    finally:
+        synapse.reader.stop()

@@ -1,0 +1,49 @@
+"""haproxy.cfg on disk: checked before it is swapped in, kept when it was good, put aside with its error when not."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from smartstack.errors import SmartStackError
+from smartstack.process import write_atomically
+from synapse.haproxy import program
+from synapse.haproxy.errors import ConfigurationRefused
+
+
+class ConfigurationFile:
+    """One haproxy.cfg and what lies beside it: `.candidate` while it is checked, `.rejected` and `.rejected.txt`
+    (HAProxy's words) after it was refused."""
+
+    def __init__(self, path: str, binary: str) -> None:
+        self.path = path
+        self._binary = binary
+        self._content: str | None = None
+
+    def content(self) -> str | None:
+        """What stands in the file; None when there is none that can be read."""
+        if self._content is None:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                self._content = Path(self.path).read_text(encoding="utf-8")
+        return self._content
+
+    def check(self, text: str) -> None:
+        """Have HAProxy read this text. Raises `ConfigurationRefused`, and `SmartStackError` when that cannot be done."""
+        candidate = f"{self.path}.candidate"
+        write_atomically(candidate, text.encode(), 0o600)
+        try:
+            program.check(self._binary, candidate)
+        except ConfigurationRefused as refused:
+            with contextlib.suppress(OSError, SmartStackError):
+                os.replace(candidate, f"{self.path}.rejected")
+                write_atomically(f"{self.path}.rejected.txt", f"{refused.words}\n".encode(), 0o600)
+            raise
+        with contextlib.suppress(OSError):
+            os.unlink(candidate)
+
+    def swap(self, text: str) -> bool:
+        """Make this the file, whole or not at all; answer whether it changed. Raises `SmartStackError`."""
+        if text == self.content() and Path(self.path).exists():
+            return False
+        write_atomically(self.path, text.encode(), 0o600)
+        self._content = text
+        return True

@@ -1,0 +1,135 @@
+"""HAProxy's answers, as values. Pure: text in, facts out; text that does not fit is a value too, never a crash."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from synapse.proxy import Admin, Slot
+
+_MAINT_BITS = 0x23
+_DRAIN_BITS = 0x18
+"""srv_admin_state in `show servers state`: forced, inherited or resolver maintenance; forced or inherited drain.
+Bit 0x04 only says that the file had `disabled`; it stays when the server is enabled."""
+
+_SET_ADDRESS = re.compile(
+    r"(IP changed from '[^']*' to '[^']*'|no need to change the addr)"
+    r"(, (port changed from '[^']*' to '[^']*'|no need to change the port))?"
+    r"( by '[^']*')?|nothing changed"
+)
+_COLUMNS = ("be_name", "srv_name", "srv_addr", "srv_op_state", "srv_admin_state", "srv_uweight", "srv_port")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """From `show info`: which worker answers, and the structure that it was started with."""
+
+    pid: int
+    description: str
+    version: str
+    stopping: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """From `show proc` on the master's socket. `failed_reloads` counts those since the last good one."""
+
+    master: int
+    workers: tuple[int, ...]
+    old_workers: tuple[int, ...]
+    failed_reloads: int
+
+
+def parse_info(text: str) -> Info | None:
+    """The answer to `show info`, None when it is not one."""
+    fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    if not fields.get("Pid", "").isdigit():
+        return None
+    return Info(
+        pid=int(fields["Pid"]),
+        description=fields.get("description", ""),
+        version=fields.get("Version", ""),
+        stopping=fields.get("Stopping", "0") != "0",
+    )
+
+
+def parse_servers(text: str) -> Mapping[str, tuple[Slot, ...]]:
+    """The answer to `show servers state [backend]`: each backend's slots in the file's order.
+
+    A line that does not fit is left out; the plan then finds a slot missing, which is a reason to reload.
+    """
+    header: list[str] = []
+    backends: dict[str, list[Slot]] = {}
+    for line in text.splitlines():
+        if line.startswith("# "):
+            header = line[2:].split()
+            continue
+        fields = dict(zip(header, line.split(), strict=False))
+        if all(column in fields for column in _COLUMNS) and _are_numbers(fields):
+            backends.setdefault(fields["be_name"], []).append(_slot(fields))
+    return {name: tuple(slots) for name, slots in backends.items()}
+
+
+def parse_processes(text: str) -> Processes | None:
+    """The answer to `show proc`, None when it is not one."""
+    master, failed = 0, 0
+    current: list[int] = []
+    old: list[int] = []
+    section = current
+    for line in text.splitlines():
+        if line.startswith("# old workers"):
+            section = old
+        match = re.match(r"(\d+)\s+(master|worker)\s(.*)", line)
+        if match is None:
+            continue
+        if match[2] == "worker":
+            section.append(int(match[1]))
+            continue
+        master = int(match[1])
+        failure = re.search(r"\[failed: (\d+)\]", match[3])
+        failed = int(failure[1]) if failure else 0
+    if master == 0:
+        return None
+    return Processes(master=master, workers=tuple(current), old_workers=tuple(old), failed_reloads=failed)
+
+
+def split_replies(text: str) -> list[str]:
+    """The replies to the commands of one `;` line: each is its text and an empty line, success is the empty line
+    alone."""
+    replies: list[str] = []
+    words: list[str] = []
+    for line in text.split("\n")[:-1] if text.endswith("\n") else text.split("\n"):
+        if line:
+            words.append(line)
+        else:
+            replies.append("\n".join(words))
+            words = []
+    return [*replies, "\n".join(words)] if words else replies
+
+
+def succeeded(reply: str) -> bool:
+    """Whether a reply to a `set server` command is one of those known to mean success."""
+    return reply == "" or _SET_ADDRESS.fullmatch(reply) is not None
+
+
+def alerts(text: str) -> str:
+    """From HAProxy's messages those that say what is wrong, without the noise around them."""
+    kept = [re.sub(r"^\[ALERT\]\s+\(\d+\) : ", "", line) for line in text.splitlines() if "[ALERT]" in line]
+    told = [line for line in kept if not re.match(r"(Fatal errors|Error\(s\) found|config : Fatal)", line)]
+    return "\n".join(line.removeprefix("config : ") for line in told or kept or text.strip().splitlines()[-3:])
+
+
+def _are_numbers(fields: Mapping[str, str]) -> bool:
+    return all(fields[key].isdigit() for key in ("srv_op_state", "srv_admin_state", "srv_uweight", "srv_port"))
+
+
+def _slot(fields: Mapping[str, str]) -> Slot:
+    admin = int(fields["srv_admin_state"])
+    return Slot(
+        name=fields["srv_name"],
+        host=fields["srv_addr"],
+        port=int(fields["srv_port"]),
+        weight=int(fields["srv_uweight"]),
+        admin=Admin.MAINT if admin & _MAINT_BITS else Admin.DRAIN if admin & _DRAIN_BITS else Admin.READY,
+        up=fields["srv_op_state"] != "0",
+    )
+

@@ -1,0 +1,108 @@
+"""Who listens where: a reload whose new address is taken refuses every connection for two seconds, and `haproxy -c`
+does not see it. So each address that the running HAProxy does not hold yet is tried first."""
+
+import errno
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from smartstack.forms import Listen, TcpAddress, UnixSocket
+
+_LISTEN_STATE = "0A"
+
+
+def taken(addresses: Mapping[str, Listen], workers: Iterable[int], proc: Path = Path("/proc")) -> dict[str, str]:
+    """Which services cannot listen where they should, with why. `addresses` maps services to addresses.
+
+    An address that one of the `workers` (process ids of our own HAProxy) holds is ours.
+    """
+    ours = listening(workers, proc)
+    problems: dict[str, str] = {}
+    claimed: dict[tuple[str, int] | str, str] = {}
+    for service, address in sorted(addresses.items()):
+        key = address.path if isinstance(address, UnixSocket) else (_canonical(address.host), address.port)
+        if key in claimed:
+            problems[service] = f"{address} is the address of {claimed[key]} already"
+            continue
+        claimed[key] = service
+        if isinstance(address, UnixSocket):
+            why = _unix_problem(address.path)
+        else:
+            why = None if key in ours else _bind_problem(address, ours)
+        if why is not None:
+            problems[service] = f"cannot listen on {address}: {why}"
+    return problems
+
+
+def listening(pids: Iterable[int], proc: Path = Path("/proc")) -> frozenset[tuple[str, int]]:
+    """The TCP addresses that these processes listen on, from /proc; what cannot be read is left out."""
+    inodes: set[str] = set()
+    for pid in pids:
+        try:
+            inodes.update(os.readlink(link) for link in (proc / str(pid) / "fd").iterdir())
+        except OSError:
+            continue
+    sockets = {name[len("socket:[") : -1] for name in inodes if name.startswith("socket:[")}
+    found: set[tuple[str, int]] = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            text = (proc / "net" / table).read_text(encoding="ascii")
+        except OSError:
+            continue
+        found.update(parse_table(text, sockets))
+    return frozenset(found)
+
+
+def parse_table(text: str, inodes: Iterable[str]) -> set[tuple[str, int]]:
+    """The listening addresses of these socket inodes in the text of /proc/net/tcp or tcp6."""
+    wanted = set(inodes)
+    found: set[tuple[str, int]] = set()
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTEN_STATE and fields[9] in wanted:
+            host, port = fields[1].split(":")
+            found.add((_address(host), int(port, 16)))
+    return found
+
+
+def _address(words: str) -> str:
+    """The kernel prints an address as 32-bit words in the host's (little-endian) order."""
+    raw = b"".join(bytes.fromhex(words[start : start + 8])[::-1] for start in range(0, len(words), 8))
+    return str(ipaddress.ip_address(raw))
+
+
+def _canonical(host: str) -> str:
+    return str(ipaddress.ip_address(host))
+
+
+def _bind_problem(address: TcpAddress, ours: frozenset[tuple[str, int]]) -> str | None:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as attempt:
+            # Without SO_REUSEPORT: a second HAProxy of the same user would share the port silently.
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            attempt.bind((address.host, address.port))
+            attempt.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            # One address becoming a wildcard, or the other way round: HAProxy shares the port with itself.
+            return None if any(port == address.port for _, port in ours) else "another process has it"
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def _unix_problem(path: str) -> str | None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return "there is a file that is not a socket"
+    except FileNotFoundError:
+        if not Path(path).parent.is_dir():
+            return f"there is no directory {Path(path).parent}"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None

@@ -1,0 +1,226 @@
+"""The HAProxy process: found and adopted, or started; reloaded one at a time and confirmed; never a second one.
+
+HAProxy outlives synapse. The master runs in a session of its own with its output in a file, so that neither a
+terminal's Ctrl-C nor the end of a pipe reaches it, and a later synapse finds it by its pid file and its sockets.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from synapse.haproxy.answers import Info, alerts
+from synapse.haproxy.errors import HAProxyAway, HAProxyError
+from synapse.haproxy.runtime import Runtime
+
+_CONFIRM_SECONDS = 10.0
+"""How long a start or a reload may take: 10,000 servers take 0.2 s."""
+
+_POLL_SECONDS = 0.005
+_LOG_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where one HAProxy lives: its configuration, and a directory for its sockets, pid file and messages."""
+
+    configuration: str
+    run_directory: str
+
+    @property
+    def socket(self) -> str:
+        """The worker's runtime socket; HAProxy writes it into its configuration."""
+        return f"{self.run_directory}/haproxy.sock"
+
+    @property
+    def master_socket(self) -> str:
+        """The master's socket."""
+        return f"{self.run_directory}/master.sock"
+
+    @property
+    def pid_file(self) -> str:
+        """The master's process id."""
+        return f"{self.run_directory}/haproxy.pid"
+
+    @property
+    def messages(self) -> str:
+        """What HAProxy prints."""
+        return f"{self.run_directory}/haproxy.log"
+
+
+class HAProxyProcess:
+    """The one HAProxy of these places. `ring` is called when its master ends."""
+
+    def __init__(self, binary: str, places: Places, ring: Callable[[], None]) -> None:
+        self.runtime = Runtime(places.socket, places.master_socket)
+        self._binary = binary
+        self._places = places
+        self._ring = ring
+        self._child: subprocess.Popen[bytes] | None = None
+        self._watched: int | None = None
+
+    def master(self) -> int | None:
+        """The master's process id, None when it is not running."""
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
+        try:
+            pid = int(Path(self._places.pid_file).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+        if not _runs_with(pid, self._places.configuration):
+            return None
+        self._watch(pid)
+        return pid
+
+    def observe(self) -> Info | None:
+        """Who serves, None when HAProxy is not running. Raises `HAProxyAway` when it is and does not answer."""
+        if self.master() is None:
+            return None
+        return self.runtime.info()
+
+    def start(self, description: str) -> Info:
+        """Start HAProxy and wait until it serves the structure of this description. Raises `HAProxyError`."""
+        self._end_orphan()
+        arguments = [self._binary, "-W", "-f", self._places.configuration, "-S", self._places.master_socket]
+        arguments += ["-p", self._places.pid_file]
+        environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+        said = self._trim_messages()
+        with open(self._places.messages, "ab") as messages:
+            try:
+                self._child = subprocess.Popen(
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=messages,
+                    stderr=messages,
+                    start_new_session=True,
+                    env=environment,
+                    cwd="/",
+                )
+            except OSError as error:
+                raise HAProxyError(f"cannot start {self._binary}: {error.strerror}") from error
+        child = self._child
+        return self._confirm("start", description, None, lambda: child.poll() is not None, said)
+
+    def reload(self, description: str) -> Info:
+        """Have the master start a new worker from the file, and wait until that one serves. Raises `HAProxyError`,
+        with HAProxy's words; the old worker goes on then."""
+        master = self.master()
+        if master is None:
+            raise HAProxyAway("cannot reload HAProxy: it is not running", nobody_listens=True)
+        try:
+            before: int | None = self.runtime.info().pid
+        except HAProxyAway:
+            before = None
+        said = self._trim_messages()
+        os.kill(master, signal.SIGUSR2)
+        return self._confirm("reload", description, before, self._reload_failed, said)
+
+    def stop(self) -> None:
+        """End HAProxy, letting go of its connections, and wait for it."""
+        master = self.master()
+        if master is None:
+            return
+        os.kill(master, signal.SIGTERM)
+        if not _wait(lambda: self.master() is None, _CONFIRM_SECONDS):
+            os.kill(master, signal.SIGKILL)
+            _wait(lambda: self.master() is None, _CONFIRM_SECONDS)
+
+    def _confirm(
+        self, what: str, description: str, before: int | None, failed: Callable[[], bool], said: int
+    ) -> Info:
+        """Wait for a worker other than `before` that serves the description, asking a fresh connection each time."""
+        deadline = time.monotonic() + _CONFIRM_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                info = self.runtime.info()
+                if info.pid != before and info.description == description and not info.stopping:
+                    self.master()
+                    return info
+            except HAProxyAway:
+                pass
+            if failed():
+                break
+            time.sleep(_POLL_SECONDS)
+        words = alerts(self._messages(said)) or f"no new process within {_CONFIRM_SECONDS:g} s"
+        raise HAProxyError(f"cannot {what} HAProxy: {words}")
+
+    def _reload_failed(self) -> bool:
+        try:
+            return self.runtime.processes().failed_reloads > 0
+        except HAProxyAway:
+            return False
+
+    def _end_orphan(self) -> None:
+        """A worker whose master died ends by itself; one that lingers would share our ports, so it is told to end."""
+        pid: int | None = None
+        def gone() -> bool:
+            nonlocal pid
+            try:
+                pid = self.runtime.info().pid
+            except HAProxyAway as away:
+                return away.nobody_listens
+            return False
+        if not _wait(gone, 1.0) and pid is not None:
+            os.kill(pid, signal.SIGUSR1)
+            _wait(gone, 1.0)
+
+    def _watch(self, pid: int) -> None:
+        if self._watched == pid:
+            return
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:
+            return
+        self._watched = pid
+
+        def wait_for_end() -> None:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            poll.poll()
+            os.close(handle)
+            self._ring()
+
+        threading.Thread(target=wait_for_end, name=f"haproxy-{pid}", daemon=True).start()
+
+    def _messages(self, since: int) -> str:
+        try:
+            with open(self._places.messages, "rb") as messages:
+                messages.seek(since)
+                return messages.read(_LOG_LIMIT).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def _trim_messages(self) -> int:
+        """Where in HAProxy's messages new ones begin; the file is emptied when it has grown large."""
+        try:
+            size = os.path.getsize(self._places.messages)
+            if size > _LOG_LIMIT:
+                os.truncate(self._places.messages, 0)
+                return 0
+        except OSError:
+            return 0
+        return size
+
+
+def _runs_with(pid: int, configuration: str) -> bool:
+    """Whether this process lives and was started with this configuration file (process ids are used again)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, IndexError):
+        return False
+    return state not in "ZX" and os.fsencode(configuration) in arguments
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

@@ -1,0 +1,110 @@
+"""What HAProxy should be and what it is, as values; and how many slots a service gets. Pure.
+
+A *slot* is a `server` line that stands in HAProxy's configuration whether or not an instance is behind it. Instances
+come and go by changing slots at run time, so that HAProxy is reloaded only when the structure changes.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from smartstack.definition import Proxy
+from smartstack.instance import Instance
+
+DEFAULT_WEIGHT = 100
+"""The weight of an instance that gave none: room to halve it and to double it within HAProxy's 256."""
+
+SPARE_HOST, SPARE_PORT = "127.0.0.1", 9
+"""Where a slot points that no instance was ever behind (port 9 is discard; the slot is in maintenance)."""
+
+SLOT_STEP = 4
+"""Slot counts are multiples of this, so that small changes of size change nothing."""
+
+SMALL_WEIGHT_BALANCES = frozenset({"random", "source", "hash"})
+"""Algorithms that put every unit of weight on a hash ring (weight x 16 x 48 bytes for each server)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Target:
+    """Where a slot should point, and the weight HAProxy should give it (0: draining)."""
+
+    host: str
+    port: int
+    weight: int
+
+
+class Admin(enum.Enum):
+    """What the operator (here: synapse) told HAProxy to do with a server."""
+
+    READY = "ready"
+    DRAIN = "drain"
+    MAINT = "maint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A server of the running HAProxy. `up`: HAProxy's own health check has nothing against it."""
+
+    name: str
+    host: str
+    port: int
+    weight: int
+    admin: Admin
+    up: bool = True
+
+    @property
+    def serves(self) -> bool:
+        """Whether new requests may go there."""
+        return self.admin is Admin.READY and self.weight > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service as HAProxy should offer it. `targets` are sorted by address; `slots` is how many there should be."""
+
+    name: str
+    proxy: Proxy
+    targets: tuple[Target, ...]
+    slots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The running HAProxy as it answered. `description` names the structure it was started with.
+
+    `backends` holds each backend's slots in the order of the configuration.
+    """
+
+    pid: int
+    description: str
+    backends: Mapping[str, Sequence[Slot]]
+
+
+def targets(instances: Sequence[Instance], proxy: Proxy) -> tuple[Target, ...]:
+    """The instances as HAProxy servers, with weights in the range that the balance algorithm can afford."""
+    return tuple(
+        Target(host=instance.host, port=instance.port, weight=server_weight(instance.weight, proxy.balance))
+        for instance in instances
+    )
+
+
+def slot_count(current: int | None, needed: int, *, may_shrink: bool = False) -> int:
+    """How many slots a service with `needed` instances gets, given how many it has in the running HAProxy.
+
+    One slot always stays free, to put a new instance in before an old one goes out. Growing takes a reload, so it
+    goes in steps with a quarter to spare; shrinking waits for a reload that happens anyway (`may_shrink`).
+    """
+    fitting = _round_up(needed + max(1, -(-needed // 4)))
+    if current is None or needed > current - 1:
+        return fitting
+    return fitting if may_shrink and fitting * 2 <= current else current
+
+
+def server_weight(weight: int | None, balance: str) -> int:
+    """The weight of a HAProxy server for the weight that an instance gave, None if it gave none."""
+    given = DEFAULT_WEIGHT if weight is None else weight
+    return -(-given // 8) if balance in SMALL_WEIGHT_BALANCES else given
+
+
+def _round_up(count: int) -> int:
+    return -(-count // SLOT_STEP) * SLOT_STEP

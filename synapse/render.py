@@ -1,0 +1,142 @@
+"""haproxy.cfg from what is wanted, through the templates. The only home of Jinja2.
+
+The file is a global part and one fragment for each service. A fragment is rendered twice: with the instances in their
+slots, for the file, and with every slot empty, for the digest of its structure. What changes only the slots leaves
+the digest as it is, and that is how synapse knows that no reload is needed. The digest of the whole stands in the file
+as `description`, so that the running process says which structure it was started with.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+import haproxy_templates
+from smartstack.errors import SmartStackError
+from smartstack.forms import Listen, UnixSocket
+from synapse.plan import Structure
+from synapse.proxy import SPARE_HOST, SPARE_PORT, Service, Target, server_weight
+from synapse.settings import HAProxySettings
+
+_BALANCE = {"hash": "uri"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotLine:
+    """One `server` line: `s1 10.0.0.5:8080`, `disabled` when no instance is behind it."""
+
+    name: str
+    address: str
+    weight: int
+    disabled: bool
+
+
+class TemplateError(SmartStackError):
+    """A template cannot be used: not found, not valid, or it uses a name that it is not given."""
+
+
+class Renderer:
+    """Renders with the package's templates, or a site's own where its directory has a file of the same name."""
+
+    def __init__(self, settings: HAProxySettings, socket: str, version: tuple[int, int]) -> None:
+        directories = [str(Path(haproxy_templates.__path__[0]))]
+        if settings.templates is not None:
+            if not Path(settings.templates).is_dir():
+                raise TemplateError(f"there is no directory {settings.templates} (haproxy.templates in synapse.yaml)")
+            directories.insert(0, settings.templates)
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(directories),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701 - the output is not HTML; every value is checked before it comes here
+        )
+        self._environment.filters["milliseconds"] = milliseconds
+        self._settings = settings
+        self._socket = socket
+        self._version = version
+
+    def global_part(self, description: str) -> str:
+        """The `global` and `defaults` sections. Raises `TemplateError`."""
+        return self._render(
+            "global.cfg.j2",
+            description=description,
+            socket=self._socket,
+            haproxy=self._settings,
+            version=self._version,
+        )
+
+    def text(self, service: Service, seats: Mapping[str, Target]) -> str:
+        """One service's sections; `seats` says which slot has which target. Raises `TemplateError`."""
+        return self._render(
+            "service.cfg.j2",
+            name=service.name,
+            proxy=service.proxy,
+            bind=bind(service.proxy.listen),
+            balance=_BALANCE.get(service.proxy.balance, service.proxy.balance),
+            slots=[_line(name, seats.get(name), service.proxy.balance) for name in slot_names(service.slots)],
+        )
+
+    def digest(self, service: Service) -> str:
+        """What of this service only a reload can change, as a short digest. Raises `TemplateError`."""
+        return _digest(self.text(service, {}))
+
+    def structure(self, digests: Mapping[str, str]) -> Structure:
+        """The whole structure that services with these digests make. Raises `TemplateError`."""
+        parts = {"": _digest(self.global_part("")), **{name: digests[name] for name in sorted(digests)}}
+        whole = _digest("\n".join(f"{name} {digest}" for name, digest in parts.items()))
+        return Structure(description=f"smartstack-{whole}", digests=parts)
+
+    def _render(self, template: str, **values: object) -> str:
+        try:
+            return self._environment.get_template(template).render(**values)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"{error.filename or template}:{error.lineno}: {error.message}") from error
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"cannot render {template}: {error.message}") from error
+
+
+def slot_names(count: int) -> Sequence[str]:
+    """`s1` to `s<count>`. The names never say which instance is behind them."""
+    return [f"s{number}" for number in range(1, count + 1)]
+
+
+def seat(service: Service, seated: Mapping[str, Target]) -> Mapping[str, Target]:
+    """Each target in a slot: where it is already (`seated`), the others in the first slots that are free."""
+    names = slot_names(service.slots)
+    seats: dict[str, Target] = {}
+    targets = {(target.host, target.port): target for target in service.targets}
+    for name in names:
+        if name in seated:
+            target = targets.pop((seated[name].host, seated[name].port), None)
+            if target is not None:
+                seats[name] = target
+    free = (name for name in names if name not in seats)
+    for target in targets.values():
+        seats[next(free)] = target
+    return seats
+
+
+def bind(listen: Listen) -> str:
+    """The address of a `bind` line."""
+    return f"unix@{listen.path}" if isinstance(listen, UnixSocket) else str(listen)
+
+
+def milliseconds(seconds: float) -> str:
+    """A duration as HAProxy writes it."""
+    return f"{round(seconds * 1000)}ms"
+
+
+def _line(name: str, target: Target | None, balance: str) -> SlotLine:
+    if target is None:
+        spare = f"{SPARE_HOST}:{SPARE_PORT}"
+        return SlotLine(name=name, address=spare, weight=server_weight(None, balance), disabled=True)
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return SlotLine(name=name, address=f"{host}:{target.port}", weight=target.weight, disabled=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,103 @@
+"""What /status tells: the loop's last snapshot, put into words only when somebody asks. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smartstack.errors import Problem
+from smartstack.registry.protocol import LinkStatus, Listing
+from synapse.offers import Offer
+from synapse.plan import Plan
+from synapse.proxy import Admin, Observed, Slot
+from synapse.wanted import Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that the loop saw and decided in one turn. Nothing in it changes afterwards.
+
+    `at` and `started` are in seconds since the epoch. `plan` is what was done in this turn. `error` is what keeps
+    HAProxy from being as it should be. `problems` are by service, "" for the host's own file.
+    """
+
+    at: float
+    started: float
+    registry: LinkStatus
+    offers: Mapping[str, Offer]
+    observed: Observed | None
+    plan: Plan
+    last_reload: Sequence[str]
+    refusals: Mapping[str, Refusal]
+    problems: Mapping[str, tuple[Problem, ...]]
+    error: str | None
+    missing: tuple[str, ...]
+
+
+def ready(snapshot: Snapshot | None) -> tuple[bool, dict[str, object]]:
+    """Whether every service was seen once and HAProxy serves, and what is missing."""
+    if snapshot is None:
+        return False, {"missing": ["the first turn of the loop"]}
+    missing = [f"the registry's word on {name}" for name in snapshot.missing]
+    if snapshot.observed is None:
+        missing.append("a running HAProxy")
+    return not missing, {"missing": missing}
+
+
+def describe(snapshot: Snapshot | None) -> dict[str, Any]:
+    """The snapshot as /status answers it."""
+    if snapshot is None:
+        return {"daemon": "synapse", "services": {}, "error": "the first turn of the loop is not done yet"}
+    observed = snapshot.observed
+    return {
+        "daemon": "synapse",
+        "at": snapshot.at,
+        "started": snapshot.started,
+        "error": snapshot.error,
+        "registry": snapshot.registry,
+        "haproxy": {
+            "running": observed is not None,
+            "pid": observed.pid if observed else None,
+            "structure": observed.description if observed else None,
+            "last_reload": list(snapshot.last_reload),
+        },
+        "plan": {"actions": len(snapshot.plan.actions), "reload": list(snapshot.plan.reload_reasons)},
+        "problems": {name: list(map(str, problems)) for name, problems in snapshot.problems.items()},
+        "services": {
+            name: _service(name, offer, observed, snapshot) for name, offer in sorted(snapshot.offers.items())
+        },
+    }
+
+
+def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snapshot) -> dict[str, Any]:
+    slots = observed.backends.get(name, ()) if observed else ()
+    refusal = snapshot.refusals.get(name)
+    proxy = offer.definition.proxy
+    return {
+        "listen": str(proxy.listen) if proxy else None,
+        "origin": offer.choice.origin,
+        "reason": offer.choice.reason,
+        "known": isinstance(offer.known, Listing),
+        "held_back_until": offer.choice.due,
+        "refused_definition": refusal.reason if refusal else None,
+        "refused_nodes": offer.choice.refused,
+        "slots": len(slots),
+        "instances": [
+            {
+                "address": instance.address,
+                "name": instance.name,
+                "weight": instance.weight,
+                "labels": dict(instance.labels),
+                **_seat(instance.host, instance.port, slots),
+            }
+            for instance in offer.choice.instances
+        ],
+    }
+
+
+def _seat(host: str, port: int, slots: Sequence[Slot]) -> dict[str, Any]:
+    for slot in slots:
+        if (slot.host, slot.port) == (host, port) and slot.admin is not Admin.MAINT:
+            state = "down" if not slot.up and slot.weight else "serving" if slot.serves else "draining"
+            return {"slot": slot.name, "state": state}
+    return {"slot": None, "state": "not in HAProxy"}
+

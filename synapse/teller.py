@@ -1,0 +1,128 @@
+"""Tells people what changed: the log, one line an event, and the gauges. Remembers only what it said last."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from smartstack.logs import EventLog
+from smartstack.registry.protocol import Listing
+from synapse.metrics import Metrics
+from synapse.offers import Offer
+from synapse.plan import Action, Disable, Enable, SetWeight
+from synapse.selection import Origin
+from synapse.status import Snapshot
+
+_NAMED = 5
+"""How many services a line names before it only counts them."""
+
+
+class Teller:
+    """Compares each snapshot with the one before."""
+
+    def __init__(self, metrics: Metrics, log: EventLog) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._origins: dict[str, Origin] = {}
+        self._refused: dict[str, int] = {}
+        self._problems: set[str] = set()
+        self._connected: bool | None = None
+        self._error: str | None = None
+
+    def tell(self, snapshot: Snapshot, changed: Collection[str]) -> None:
+        """Log what is new in this snapshot, and set the gauges of the services whose offers changed."""
+        self._link(snapshot)
+        offers = {name: snapshot.offers[name] for name in sorted(changed) if name in snapshot.offers}
+        self._origin_changes(offers)
+        self._members(snapshot.plan.actions)
+        self._refused_nodes(offers)
+        self._config_problems(snapshot)
+        if snapshot.error != self._error:
+            if snapshot.error:
+                self._log.error("HAProxy is not as it should be", why=snapshot.error)
+            else:
+                self._log.info("HAProxy is as it should be")
+            self._error = snapshot.error
+        self._gauges(snapshot)
+        for name, offer in offers.items():
+            _service_gauges(self._metrics, name, offer)
+        if len(offers) < len(changed):
+            self._forget(set(snapshot.offers))
+
+    def _link(self, snapshot: Snapshot) -> None:
+        link = snapshot.registry
+        if link.connected is not self._connected:
+            say = self._log.info if link.connected else self._log.warning
+            say("the registry answers" if link.connected else "the registry is away", why=link.detail, session=link.session)
+            self._connected = link.connected
+
+    def _forget(self, present: set[str]) -> None:
+        for kept in (self._origins, self._refused):
+            for name in kept.keys() - present:
+                del kept[name]
+        self._metrics.keep_services(present)
+
+    def _origin_changes(self, offers: Mapping[str, Offer]) -> None:
+        by_reason: dict[tuple[Origin, str], list[str]] = {}
+        for name, offer in offers.items():
+            origin = offer.choice.origin
+            if self._origins.get(name, Origin.LISTING) is not origin:
+                reason = "" if origin is Origin.LISTING else offer.choice.reason
+                by_reason.setdefault((origin, reason), []).append(name)
+            self._origins[name] = origin
+        for (origin, reason), names in by_reason.items():
+            if origin is Origin.LISTING:
+                self._log.info("the registry's word is in use again", services=_named(names))
+            else:
+                self._log.warning(f"in use: {origin.value}", services=_named(names), why=reason)
+
+    def _members(self, actions: Iterable[Action]) -> None:
+        changes: dict[str, list[str]] = {}
+        for action in actions:
+            match action:
+                case Enable(backend=backend, host=host, port=port):
+                    changes.setdefault(backend, []).append(f"+{host}:{port}")
+                case Disable(backend=backend, slot=slot):
+                    changes.setdefault(backend, []).append(f"-{slot}")
+                case SetWeight(backend=backend, slot=slot, weight=weight):
+                    changes.setdefault(backend, []).append(f"{slot}={weight}")
+        if changes:
+            told = {name: _named(each) for name, each in list(changes.items())[:_NAMED]}
+            self._log.info("changed HAProxy at run time", services=len(changes), changes=told)
+
+    def _refused_nodes(self, offers: Mapping[str, Offer]) -> None:
+        for name, offer in offers.items():
+            refused = offer.choice.refused
+            if len(refused) > self._refused.get(name, 0):
+                self._log.warning(
+                    "refused registry nodes", service=name, count=len(refused), node=refused[0].node, why=refused[0].reason
+                )
+            self._refused[name] = len(refused)
+
+    def _config_problems(self, snapshot: Snapshot) -> None:
+        now = {str(problem) for problems in snapshot.problems.values() for problem in problems}
+        for text in sorted(now - self._problems):
+            self._log.error("configuration problem, what was in use stays in use", problem=text)
+        if self._problems and not now:
+            self._log.info("the configuration has no problem any more")
+        self._problems = now
+
+    def _gauges(self, snapshot: Snapshot) -> None:
+        metrics = self._metrics
+        metrics.connected.set(snapshot.registry.connected)
+        for counter, total in snapshot.registry.counters.items():
+            metrics.link.labels(counter).set(total)
+        metrics.problems.clear()
+        for name, problems in snapshot.problems.items():
+            metrics.problems.labels(name).set(len(problems))
+        for name in snapshot.refusals:
+            metrics.problems.labels(name).inc()
+
+
+def _service_gauges(metrics: Metrics, name: str, offer: Offer) -> None:
+    metrics.instances.labels(name).set(len(offer.choice.instances))
+    metrics.refused.labels(name).set(len(offer.choice.refused))
+    metrics.held_back.labels(name).set(offer.choice.origin is Origin.HELD_BACK)
+    metrics.known.labels(name).set(isinstance(offer.known, Listing))
+
+
+def _named(names: list[str]) -> str:
+    shown = ",".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown},+{len(names) - _NAMED}"
