@@ -276,12 +276,14 @@ def _labels(value: Any) -> dict[str, str]:
         raise ValueError("must be a mapping of labels, such as {zone: us-east-1a}")
     if len(value) > LABEL_LIMIT:
         raise ValueError(f"must be at most {LABEL_LIMIT} labels")
+    wrong: dict[str | int, str] = {}
     for key, text in value.items():
         if not isinstance(text, str):
-            quotes = "; put it in quotes" if isinstance(text, int | float | bool) else ""
-            raise FormError(f"must be a text{quotes}", key)
-        if not _is_label(text) or not _is_label(key) or not key:
-            raise FormError(f"must be one line of at most {_TEXT_LIMIT} characters without control characters", key)
+            wrong[key] = "must be a text" + ("; put it in quotes" if isinstance(text, int | float | bool) else "")
+        elif not _is_label(text) or not _is_label(key) or not key:
+            wrong[key] = f"must be one line of at most {_TEXT_LIMIT} characters without control characters"
+    if wrong:
+        raise FormError(wrong)
     return value
 
 
@@ -294,13 +296,17 @@ def _use(value: Any) -> tuple[str, ...] | None:
         return None
     if not isinstance(value, list):
         raise ValueError("must be all, or a list of services, such as [web, api]")
+    wrong: dict[str | int, str] = {}
+    seen: set[str] = set()
     for index, name in enumerate(value):
         try:
-            _name(name, "must be a service's name:")
+            if _name(name, "must be a service's name:") in seen:
+                wrong[index] = "is in the list twice"
+            seen.add(name)
         except ValueError as error:
-            raise FormError(str(error), index) from None
-        if name in value[:index]:
-            raise FormError("is in the list twice", index)
+            wrong[index] = str(error)
+    if wrong:
+        raise FormError(wrong)
     return tuple(value)
 
 

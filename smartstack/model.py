@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class FormError(ValueError):
-    """A value that is wrong in one of its parts: `part` is the key or the index of that part."""
+    """A list or a mapping of which some parts are wrong: what is wrong, by the key or the index of the part."""
 
-    def __init__(self, message: str, part: str | int) -> None:
-        super().__init__(message)
-        self.part = part
+    def __init__(self, parts: Mapping[str | int, str]) -> None:
+        super().__init__("; ".join(parts.values()))
+        self.parts = parts
 
 
 def _same(value: Any) -> Any:
@@ -35,7 +35,7 @@ class Form:
     """How a value is written: `parse` turns what stands in the file into what the field holds.
 
     `parse` raises `ValueError` with what the value must be (`must be a duration with a unit, such as 500ms or 2s`),
-    never with the value itself, which may be a secret; `FormError` when only a part is wrong.
+    never with the value itself, which may be a secret; `FormError` when only parts of it are wrong.
     `schema` is the JSON Schema of what stands in the file. `write` is the inverse of `parse`.
     `anchor` makes a value that holds a relative path absolute, given a directory.
     `null` False: `parse` decides what null means, also where the type has a None.

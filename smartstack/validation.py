@@ -42,8 +42,9 @@ def validate(model: type[T], node: Node, *, path: str, families: Families | None
 
 
 def choice(names: Sequence[str]) -> str:
-    """`must be one of http, tcp or exec`, for the names that a value may be."""
-    return f"must be {names[0]}" if len(names) == 1 else f"must be one of {', '.join(names[:-1])} or {names[-1]}"
+    """`must be http or tcp`, `must be one of http, tcp or exec`: for the names that a value may be."""
+    *some, last = names
+    return f"must be {'one of ' if len(some) > 1 else ''}{', '.join(some)}{' or ' if some else ''}{last}"
 
 
 def hint(word: object, names: Collection[str]) -> str:
@@ -140,15 +141,13 @@ class _Reader:
         try:
             return kind.form.parse(plain(node))
         except FormError as error:
-            match node:
-                case Table() if error.part in node.entries:
-                    name = str(error.part)
-                    entry = node.entries[name]
-                    return self.report(entry.value, join(key, name), str(error), show(entry.value))
-                case Items() if isinstance(error.part, int):
-                    item = node.items[error.part]
-                    return self.report(item, f"{key}[{error.part}]", str(error), show(item))
-            return self.report(node, key, str(error), show(node))
+            for part, message in error.parts.items():
+                if isinstance(node, Table) and isinstance(part, str):
+                    value = node.entries[part].value
+                    self.report(value, join(key, part), message, show(value))
+                elif isinstance(node, Items) and isinstance(part, int):
+                    self.report(node.items[part], f"{key}[{part}]", message, show(node.items[part]))
+            return _NOTHING
         except ValueError as error:
             return self.report(node, key, str(error), show(node))
 
