@@ -1,0 +1,510 @@
+"""The shell of a daemon: signals, the loop's safety net, systemd, the lock, files that are whole or not at all."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from smartstack import process
+from smartstack.errors import SmartStackError
+from smartstack.logs import EventLog, configure
+from smartstack.process import (
+    Heartbeat,
+    ProcessLock,
+    Stopping,
+    install_signals,
+    notify,
+    run_loop,
+    write_atomically,
+)
+from smartstack.wake import Wake
+from tests.support.eventually import eventually
+
+log = EventLog("test")
+
+
+@pytest.fixture
+def stopping() -> Stopping:
+    return Stopping()
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+class Cycle:
+    """A cycle that plays a list: a number is returned, an exception raised; stops the loop at the end of it."""
+
+    def __init__(self, stopping: Stopping, *plays: float | Exception) -> None:
+        self.stopping = stopping
+        self.plays = list(plays)
+        self.moments: list[float] = []
+
+    def __call__(self) -> float:
+        self.moments.append(time.monotonic())
+        play = self.plays.pop(0)
+        if not self.plays:
+            self.stopping.requested = True
+        if isinstance(play, Exception):
+            raise play
+        return play
+
+    def gaps(self) -> list[float]:
+        return [later - earlier for earlier, later in zip(self.moments, self.moments[1:], strict=False)]
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_to_stop_and_rings(number: signal.Signals) -> None:
+    """SIGTERM and SIGINT set the flag and ring, so that a loop that waits ends at once."""
+    wake = Wake()
+    stopping = install_signals(wake)
+    assert not stopping.requested
+    os.kill(os.getpid(), number)
+    assert wake.wait(5)
+    assert stopping.requested
+
+
+@pytest.mark.usefixtures("signals")
+def test_hangup_asks_to_look_again() -> None:
+    """SIGHUP rings and does not stop."""
+    wake = Wake()
+    stopping = install_signals(wake)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert wake.wait(5)
+    assert not stopping.requested
+
+
+def test_the_age_counts_from_the_last_beat() -> None:
+    """The age is that of the last beat, and of the start before there was one."""
+    now = [100.0]
+    heartbeat = Heartbeat(clock=lambda: now[0])
+    now[0] = 103.0
+    assert heartbeat.age_seconds() == 3.0
+    heartbeat.beat()
+    now[0] = 104.5
+    assert heartbeat.age_seconds() == 1.5
+
+
+def test_the_loop_waits_as_long_as_the_cycle_says(stopping: Stopping) -> None:
+    """When nobody rings, the next cycle comes after the seconds that the last one returned."""
+    cycle = Cycle(stopping, 0.05, 0.0, 0.0)
+    run_loop(cycle, Wake(), stopping, Heartbeat(), log)
+    first, second = cycle.gaps()
+    assert first >= 0.05
+    assert second < first
+
+
+def test_a_ring_ends_the_waiting(stopping: Stopping) -> None:
+    """Somebody who rings gets a cycle at once."""
+    wake = Wake()
+    cycle = Cycle(stopping, 60.0, 0.0)
+    ringer = threading.Timer(0.02, wake.ring)
+    ringer.start()
+    run_loop(cycle, wake, stopping, Heartbeat(), log)
+    ringer.join()
+    assert cycle.gaps()[0] < 30
+
+
+def test_a_ring_during_a_cycle_is_answered_by_another(stopping: Stopping) -> None:
+    """What is rung while a cycle runs may be newer than what that cycle read, so there is one more."""
+    wake = Wake()
+    runs = 0
+
+    def cycle() -> float:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            wake.ring()
+        else:
+            stopping.requested = True
+        return 60.0
+
+    run_loop(cycle, wake, stopping, Heartbeat(), log)
+    assert runs == 2
+
+
+def test_a_stop_before_the_first_cycle_is_a_stop(stopping: Stopping) -> None:
+    """Nothing is begun once a stop is asked for."""
+    stopping.requested = True
+    run_loop(Cycle(stopping), Wake(), stopping, Heartbeat(), log)
+
+
+def test_the_loop_beats_while_it_waits(stopping: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that has nothing to do for a long time is still alive, and seen to be."""
+    monkeypatch.setattr(process, "BEAT_SECONDS", 0.01)
+    wake = Wake()
+    heartbeat = Heartbeat()
+    beats = 0
+    beat = heartbeat.beat
+
+    def counting_beat() -> None:
+        nonlocal beats
+        beats += 1
+        beat()
+        if beats == 5:
+            stopping.requested = True
+
+    monkeypatch.setattr(heartbeat, "beat", counting_beat)
+    run_loop(lambda: 60.0, wake, stopping, heartbeat, log)
+    assert beats == 5
+
+
+def test_a_cycle_that_raises_is_tried_again(stopping: Stopping, capfd: pytest.CaptureFixture[str]) -> None:
+    """A defect in one cycle ends neither the loop nor its heartbeat; /healthz can tell what it was."""
+    configure("info", "json")
+    heartbeat = Heartbeat()
+    cycle = Cycle(stopping, ValueError("no\nsuch thing"), ValueError("the last"))
+    run_loop(cycle, Wake(), stopping, heartbeat, log)
+    assert len(cycle.moments) == 2
+    assert heartbeat.failure == "ValueError: the last"
+    first = json.loads(capfd.readouterr().err.splitlines()[0])
+    assert first["level"] == "error"
+    assert first["traceback"].startswith("Traceback") and "ValueError: no\nsuch thing" in first["traceback"]
+
+
+def test_the_same_failure_is_told_once(stopping: Stopping, capfd: pytest.CaptureFixture[str]) -> None:
+    """A failure that repeats fills no disk; another text is another failure."""
+    configure("info", "json")
+    plays: list[float | Exception] = [ValueError("a"), ValueError("a"), 0.0, ValueError("a"), ValueError("b"), 0.0]
+    run_loop(Cycle(stopping, *plays), Wake(), stopping, Heartbeat(), log)
+    last_lines = [json.loads(line)["traceback"].splitlines()[-1] for line in capfd.readouterr().err.splitlines()]
+    assert last_lines == ["ValueError: a", "ValueError: b"]
+
+
+def test_a_cycle_that_works_again_forgets_the_failure(stopping: Stopping) -> None:
+    """After a cycle that went through, nothing is said to be wrong."""
+    heartbeat = Heartbeat()
+    run_loop(Cycle(stopping, ValueError("a"), 0.0), Wake(), stopping, heartbeat, log)
+    assert heartbeat.failure is None
+
+
+def test_retries_double_and_a_success_starts_them_over(stopping: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses after failures are 1, 2, 4, 4 … of the first, up to the last, and 1 again after a success."""
+    monkeypatch.setattr(process, "FIRST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(process, "LAST_RETRY_SECONDS", 0.08)
+    failure = ValueError("a")
+    cycle = Cycle(stopping, failure, failure, failure, failure, 0.0, failure, 0.0)
+    run_loop(cycle, Wake(), stopping, Heartbeat(), log)
+    least = [0.02, 0.04, 0.08, 0.08, 0.0, 0.02]
+    assert all(gap >= pause for gap, pause in zip(cycle.gaps(), least, strict=True)), cycle.gaps()
+    assert cycle.gaps()[5] < 0.08, "the pause after a success did not start over"
+
+
+def test_rings_do_not_shorten_the_pause_after_a_failure(stopping: Stopping) -> None:
+    """A cycle that rings its own bell and then fails does not spin."""
+    wake = Wake()
+    moments: list[float] = []
+
+    def cycle() -> float:
+        moments.append(time.monotonic())
+        wake.ring()
+        if len(moments) == 3:
+            stopping.requested = True
+        raise ValueError("a")
+
+    run_loop(cycle, wake, stopping, Heartbeat(), log)
+    assert moments[2] - moments[0] >= 0.3
+
+
+def test_a_stop_shortens_the_pause_after_a_failure(stopping: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop is a stop, also while the loop pauses."""
+    monkeypatch.setattr(process, "FIRST_RETRY_SECONDS", 60.0)
+    wake = Wake()
+
+    def stop() -> None:
+        stopping.requested = True
+        wake.ring()
+
+    def cycle() -> float:
+        threading.Timer(0.02, stop).start()
+        raise ValueError("a")
+
+    run_loop(cycle, wake, stopping, Heartbeat(), log)
+
+
+def test_an_interrupt_is_not_caught(stopping: Stopping) -> None:
+    """What ends a process on purpose passes through the safety net."""
+
+    def cycle() -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(cycle, Wake(), stopping, Heartbeat(), log)
+
+
+class Systemd:
+    """The socket on which systemd would listen."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address)
+        self.socket.settimeout(5)
+
+    def heard(self, count: int) -> list[str]:
+        return [self.socket.recv(1000).decode() for _ in range(count)]
+
+
+@pytest.fixture(params=["path", "abstract"])
+def systemd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
+    """Both kinds of address that systemd may give."""
+    with tempfile.TemporaryDirectory() as directory:
+        name = f"{directory}/notify"
+        systemd = Systemd(name if request.param == "path" else "\0" + name)
+        monkeypatch.setenv("NOTIFY_SOCKET", name if request.param == "path" else "@" + name)
+        yield systemd
+        systemd.socket.close()
+
+
+def test_systemd_hears_that_the_loop_is_ready_alive_and_stopping(
+    systemd: Systemd, stopping: Stopping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY=1 after the first cycle that went through, WATCHDOG=1 with each beat, STOPPING=1 at the end."""
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    monkeypatch.setattr(process, "FIRST_RETRY_SECONDS", 0.01)
+    run_loop(Cycle(stopping, ValueError("a"), 0.0, 0.0), Wake(), stopping, Heartbeat(), log)
+    assert systemd.heard(5) == ["WATCHDOG=1", "READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+
+
+def test_the_watchdog_is_fed_twice_as_often_as_asked(
+    systemd: Systemd, stopping: Stopping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watchdog of 20 ms hears a loop that waits for a minute every 10 ms."""
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    wake = Wake()
+    loop = threading.Thread(target=run_loop, args=(lambda: 60.0, wake, stopping, Heartbeat(), log))
+    loop.start()
+    assert systemd.heard(5)[1:] == ["WATCHDOG=1"] * 4
+    stopping.requested = True
+    wake.ring()
+    loop.join(5)
+    assert not loop.is_alive()
+
+
+def test_without_a_watchdog_systemd_hears_of_no_beat(systemd: Systemd, stopping: Stopping) -> None:
+    """WATCHDOG=1 is sent only where systemd asked for it."""
+    run_loop(Cycle(stopping, 0.0, 0.0), Wake(), stopping, Heartbeat(), log)
+    assert systemd.heard(2) == ["READY=1", "STOPPING=1"]
+
+
+@pytest.mark.parametrize("address", ["", "/no/such/socket", "relative", "@no-such-socket"])
+def test_notify_without_a_listener_is_quiet(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody listens, or the variable holds nonsense, nothing happens."""
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    notify("READY=1")
+
+
+def test_notify_never_waits(systemd: Systemd) -> None:
+    """A listener that does not read fills its queue; the loop goes on."""
+    for _ in range(10_000):
+        notify("WATCHDOG=1")
+
+
+def holder(path: Path) -> subprocess.Popen[bytes]:
+    """Another process that holds the lock until its standard input is closed."""
+    program = (
+        "import sys; from smartstack.process import ProcessLock\n"
+        f"with ProcessLock({str(path)!r}):\n print('held', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline() == b"held\n"
+    return child
+
+
+def test_a_second_process_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+    """The sentence names the program, its pid and the directory."""
+    path = tmp_path / "synapse.lock"
+    child = holder(path)
+    try:
+        with pytest.raises(SmartStackError) as caught, ProcessLock(path):
+            pass
+    finally:
+        child.communicate()
+    assert str(caught.value) == (
+        f"another synapse (pid {child.pid}) already runs with {tmp_path}: "
+        "stop it, or give this one a directory of its own"
+    )
+    with ProcessLock(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    """kill -9 leaves the file with a stale pid, and no lock."""
+    path = tmp_path / "nerve.lock"
+    child = holder(path)
+    child.kill()
+    child.communicate()
+    with ProcessLock(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """HAProxy outlives synapse: the next synapse must find the lock free all the same."""
+    path = tmp_path / "synapse.lock"
+    with ProcessLock(path):
+        program = [sys.executable, "-c", "print('up', flush=True); input()"]
+        child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+        # The kernel closes the child's copies a moment after it lets the parent go on.
+        assert child.stdout is not None and child.stdout.readline() == b"up\n"
+    try:
+        with ProcessLock(path):
+            assert child.poll() is None, "the child ended before it was asked to"
+    finally:
+        child.communicate(b"\n")
+
+
+def test_the_file_stays_and_the_same_process_may_lock_again(tmp_path: Path) -> None:
+    """The file is never removed, as that would let two processes lock two files of one name."""
+    path = tmp_path / "run" / "synapse.lock"
+    lock = ProcessLock(path)
+    for _ in range(2):
+        with lock:
+            inode = path.stat().st_ino
+        assert path.stat().st_ino == inode
+
+
+def test_a_lock_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    """A path that cannot be a directory is said, with the path."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(SmartStackError, match=r"^cannot lock .*/file/synapse\.lock: .*"),
+        ProcessLock(tmp_path / "file" / "synapse.lock"),
+    ):
+        pass
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    """The new content is there with the mode that was asked for, and nothing else is left in the directory."""
+    path = tmp_path / "haproxy.cfg"
+    path.write_bytes(b"old")
+    write_atomically(path, b"new", mode=0o600)
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    write_atomically(path, b"newer")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert os.listdir(tmp_path) == ["haproxy.cfg"]
+
+
+def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+    """While a file is replaced again and again, every read finds one of the contents as a whole."""
+    path = tmp_path / "file"
+    contents = {letter * 200_000 for letter in (b"a", b"b")}
+    write_atomically(path, b"a" * 200_000)
+    ended = threading.Event()
+
+    def write() -> None:
+        for _ in range(30):
+            for content in sorted(contents):
+                write_atomically(path, content)
+        ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reads = 0
+    while not ended.is_set():
+        assert path.read_bytes() in contents
+        reads += 1
+    writer.join()
+    assert reads > 0
+
+
+def refusing(number: int) -> Callable[..., None]:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("step", ["fchmod", "fsync", "rename"])
+def test_a_failure_at_any_step_leaves_the_old_file_alone(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it fails before the switch, the old content stays and no temporary file does."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, step, refusing(errno.EIO))
+    with pytest.raises(SmartStackError, match=r"^cannot write .*/file: input/output error$"):
+        write_atomically(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        pytest.param(errno.ENOSPC, "no space left on device; free some space", id="disk full"),
+        pytest.param(
+            errno.EROFS, "read-only file system; choose a directory that may be written", id="read-only file system"
+        ),
+        pytest.param(
+            errno.EACCES,
+            "permission denied; give this user the permission to write there, or choose another directory",
+            id="no permission",
+        ),
+    ],
+)
+def test_a_failure_says_what_to_do(number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names the file, the reason, and what the reader can do."""
+    monkeypatch.setattr(tempfile, "mkstemp", refusing(number))
+    with pytest.raises(SmartStackError) as caught:
+        write_atomically(tmp_path / "file", b"new")
+    assert str(caught.value) == f"cannot write {tmp_path / 'file'}: {advice}"
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """A real limit on the size of a file stops the write in the middle; the old content stays whole."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    program = (
+        "import resource, signal, sys\n"
+        "from smartstack.process import write_atomically\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"write_atomically({str(path)!r}, b'x' * 100_000)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert f"SmartStackError: cannot write {path}: file too large" in ended.stderr
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_no_directory_to_write_in_is_one_sentence(tmp_path: Path) -> None:
+    """A directory that is not there is said, and what to do about it."""
+    with pytest.raises(SmartStackError, match=r"no such file or directory; make the directory first$"):
+        write_atomically(tmp_path / "gone" / "file", b"new")
+
+
+def test_a_daemon_ends_on_a_signal(tmp_path: Path) -> None:
+    """The whole of it in a process of its own: a loop that waits for a minute ends at SIGTERM, with exit code 0."""
+    program = (
+        "from smartstack.process import *; from smartstack.wake import Wake; from smartstack.logs import EventLog\n"
+        "wake = Wake(); stopping = install_signals(wake)\n"
+        "def cycle():\n print('turn', flush=True); return 60.0\n"
+        "run_loop(cycle, wake, stopping, Heartbeat(), EventLog('test'))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"turn\n"
+    child.send_signal(signal.SIGHUP)
+    assert child.stdout.readline() == b"turn\n", "SIGHUP did not turn the loop"
+    child.send_signal(signal.SIGTERM)
+    assert eventually(lambda: child.poll() is not None)
+    child.communicate()
+    assert child.returncode == 0
