@@ -1,0 +1,348 @@
+"""The local HTTP of a daemon: which requests are answered, by whom, and what a status looks like."""
+
+import contextlib
+import enum
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from smartstack.admin import AdminServer, Response, json_response, standard_routes, text_response
+from smartstack.errors import SmartStackError
+from smartstack.forms import TcpAddress
+from smartstack.process import Heartbeat
+from tests.support.eventually import eventually
+
+LOOPBACK = TcpAddress("127.0.0.1", 0)
+
+
+def fail_as_expected() -> Response:
+    raise SmartStackError("the snapshot is not there yet")
+
+
+def fail_unexpectedly() -> Response:
+    raise ZeroDivisionError("a defect")
+
+
+ROUTES = {
+    "/hello": lambda: text_response(200, "hello"),
+    "/down": lambda: text_response(503, "not yet"),
+    "/expected": fail_as_expected,
+    "/unexpected": fail_unexpectedly,
+}
+
+
+@pytest.fixture
+def server() -> Iterator[AdminServer]:
+    server = AdminServer(LOOPBACK, ROUTES)
+    server.start()
+    yield server
+    server.stop()
+
+
+@dataclass
+class Answer:
+    status: int
+    body: str
+    headers: dict[str, str]
+
+
+def ask(server: AdminServer, path: str = "/hello", method: str = "GET", **headers: str) -> Answer:
+    """One request on a connection of its own; `host` and `origin` as headers where given."""
+    address = server.address
+    connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=5)
+    try:
+        connection.putrequest(method, path, skip_host="host" in headers)
+        for name, value in headers.items():
+            if value:
+                connection.putheader(name, value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.read().decode(), {k.lower(): v for k, v in answer.getheaders()})
+    finally:
+        connection.close()
+
+
+def test_a_path_is_answered_by_its_route(server: AdminServer) -> None:
+    """Port 0 takes a free port, `address` says which, and the route's answer comes back as it is."""
+    assert server.address.port != 0
+    answer = ask(server)
+    assert (answer.status, answer.body) == (200, "hello\n")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_query_does_not_change_the_path(server: AdminServer) -> None:
+    """What stands behind the question mark is nobody's business yet."""
+    assert ask(server, "/hello?x=1").status == 200
+
+
+def test_head_is_get_without_the_body(server: AdminServer) -> None:
+    """HEAD has the status and the length of the GET, and no body."""
+    answer = ask(server, method="HEAD")
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, "", "6")
+
+
+@pytest.mark.parametrize("path", ["/", "/hello/", "/Hello", "/hello/x", "/%2e%2e/hello", "/../hello"])
+def test_an_unknown_path_is_404_with_the_known_ones(path: str, server: AdminServer) -> None:
+    """Paths are exact; the answer says which there are."""
+    answer = ask(server, path)
+    assert (answer.status, answer.body) == (404, "no such path; there are: /down /expected /hello /unexpected\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+def test_any_other_method_is_refused(method: str, server: AdminServer) -> None:
+    """Nothing that could change a state is served, on no path."""
+    answer = ask(server, method=method)
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert ask(server, "/nowhere", method=method).status == 405
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        pytest.param("localhost", 200, id="localhost"),
+        pytest.param("LOCALHOST:3199", 200, id="localhost in capitals with any port"),
+        pytest.param("127.0.0.1:80", 200, id="the loopback address"),
+        pytest.param("[::1]:3199", 200, id="the loopback address of IPv6"),
+        pytest.param("", 403, id="no host at all"),
+        pytest.param("evil.example", 403, id="a name that resolves to this machine today"),
+        pytest.param("localhost.evil.example", 403, id="a name that begins like ours"),
+        pytest.param("10.0.0.5", 403, id="an address that is not bound"),
+        pytest.param("user@localhost@evil.example", 403, id="a user before the host"),
+        pytest.param("localhost, evil.example", 403, id="two hosts"),
+        pytest.param("[::1", 403, id="no URL at all"),
+        pytest.param("evil.example/@localhost", 403, id="a path in the host"),
+    ],
+)
+def test_only_this_machines_names_are_served(host: str, status: int, server: AdminServer) -> None:
+    """A web page whose name is made to resolve to 127.0.0.1 sends its own name as the host, and is refused."""
+    assert ask(server, host=host).status == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        pytest.param("http://localhost:8080", 200, id="a page of this machine"),
+        pytest.param("http://127.0.0.1", 200, id="a page of this machine by address"),
+        pytest.param("https://evil.example", 403, id="a foreign page"),
+        pytest.param("http://localhost.evil.example", 403, id="a foreign page that begins like ours"),
+        pytest.param("null", 403, id="a page without an origin"),
+        pytest.param("http://[", 403, id="no URL at all"),
+    ],
+)
+def test_pages_of_others_are_refused(origin: str, status: int, server: AdminServer) -> None:
+    """A request that a foreign page makes in an administrator's browser is refused."""
+    assert ask(server, origin=origin).status == status
+
+
+@pytest.mark.parametrize(
+    ("bound", "host", "status"),
+    [
+        pytest.param("0.0.0.0", "10.0.0.5:3199", 200, id="bound to all: any address is ours"),
+        pytest.param("0.0.0.0", "evil.example", 403, id="bound to all: a name is still not"),
+        pytest.param("127.0.0.2", "127.0.0.2:3199", 200, id="bound to one: it is ours"),
+        pytest.param("127.0.0.2", "127.0.0.3:3199", 403, id="bound to one: another is not"),
+    ],
+)
+def test_the_bound_address_is_served_too(bound: str, host: str, status: int) -> None:
+    """Whoever binds another address means to be asked there; an address, unlike a name, cannot be made to move."""
+    server = AdminServer(TcpAddress(bound, 0), ROUTES)
+    environ = {"HTTP_HOST": host, "REQUEST_METHOD": "GET", "PATH_INFO": "/hello"}
+    seen: list[str] = []
+    server._answer(environ, lambda line, headers: seen.append(line))
+    assert int(seen[0].split()[0]) == status
+
+
+def test_a_route_that_fails_as_expected_is_500_with_its_sentence(server: AdminServer) -> None:
+    """A SmartStackError is its own text."""
+    answer = ask(server, "/expected")
+    assert (answer.status, answer.body) == (500, "the snapshot is not there yet\n")
+
+
+def test_a_route_that_fails_unexpectedly_is_500_and_the_server_lives(server: AdminServer) -> None:
+    """A defect in a route ends that request only, and shows its inside to nobody but the log."""
+    for _ in range(5):
+        answer = ask(server, "/unexpected")
+        assert answer.status == 500
+        assert "ZeroDivisionError" not in answer.body
+    assert ask(server).status == 200
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        pytest.param(b"\x00\xff\r\n\r\n", id="no HTTP"),
+        pytest.param(b"GET /hello HTTP/9.9\r\nHost: localhost\r\n\r\n", id="no such version"),
+        pytest.param(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", id="long header"),
+        pytest.param(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n", id="negative length"),
+        pytest.param(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n", id="long body"),
+        pytest.param(b"GET /hello HTTP/1.1\r\nHo", id="half a request"),
+    ],
+)
+def test_garbage_ends_its_own_connection_only(garbage: bytes, server: AdminServer) -> None:
+    """Whatever is sent, the next request is answered."""
+    connection = socket.create_connection(("127.0.0.1", server.address.port), timeout=5)
+    with connection, contextlib.suppress(ConnectionError):
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65_536):
+            pass
+    assert ask(server).status == 200
+
+
+def test_slow_connections_do_not_keep_others_out(server: AdminServer) -> None:
+    """Connections that say nothing take no thread from those that do."""
+    idle = [socket.create_connection(("127.0.0.1", server.address.port), timeout=5) for _ in range(20)]
+    try:
+        assert ask(server).status == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_a_taken_port_is_one_sentence(server: AdminServer) -> None:
+    """The sentence names the address, the reason, and what to do; nothing of the second server stays."""
+    threads = threading.active_count()
+    second = AdminServer(server.address, ROUTES)
+    with pytest.raises(SmartStackError) as caught:
+        second.start()
+    assert str(caught.value) == (
+        f"cannot serve the admin address {server.address}: address already in use; "
+        "stop what listens there, or set `admin` to another address or to null"
+    )
+    assert threading.active_count() == threads
+    second.stop()
+
+
+def test_stop_frees_the_port_and_ends_the_threads() -> None:
+    """After a stop nothing is left: a server on the same port can start at once, open connections or not."""
+    threads = threading.active_count()
+    server = AdminServer(LOOPBACK, ROUTES)
+    server.start()
+    assert ask(server).status == 200
+    address = server.address
+    with socket.create_connection(("127.0.0.1", address.port), timeout=5) as idle:
+        server.stop()
+        assert idle.recv(1) == b""
+    server.stop()
+    assert eventually(lambda: threading.active_count() == threads)
+    successor = AdminServer(address, ROUTES)
+    successor.start()
+    assert ask(successor).status == 200
+    successor.stop()
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    color: Color = Color.RED
+    when: float = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outer:
+    inner: Inner = Inner()
+    names: frozenset[str] = frozenset({"b", "a"})
+    table: Any = field(default_factory=lambda: MappingProxyType({Color.RED: (1, 2)}))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(
+            Outer(),
+            {"inner": {"color": "red", "when": 1.5}, "names": ["a", "b"], "table": {"red": [1, 2]}},
+            id="dataclasses, enumerations, sets and read-only mappings",
+        ),
+        pytest.param({8080: "a", TcpAddress("10.0.0.5", 80): "b"}, {"8080": "a", "10.0.0.5:80": "b"}, id="keys"),
+        pytest.param([float("nan"), float("inf"), 0.5], [None, None, 0.5], id="numbers that JSON has not"),
+        pytest.param(Path("/run"), "/run", id="a path"),
+        pytest.param(b"a\xff", "a\\xff", id="bytes"),
+        pytest.param([True, None, 3], [True, None, 3], id="JSON's own"),
+        pytest.param("a\ud800", "a\ud800", id="half a character"),
+    ],
+)
+def test_a_status_may_hold_any_of_our_values(value: object, expected: object) -> None:
+    """Whatever a snapshot is made of has a form in JSON, with the same bytes for the same value."""
+    response = json_response(200, value)
+    assert response == json_response(200, value)
+    assert json.loads(response.body) == expected
+
+
+def test_keys_are_sorted() -> None:
+    """The same snapshot is the same text."""
+    one = json_response(200, {"b": 1, "a": {"d": 1, "c": 2}})
+    other = json_response(200, {"a": {"c": 2, "d": 1}, "b": 1})
+    assert one == other
+
+
+class Standard:
+    """A daemon's state, as the standard routes see it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.heartbeat = Heartbeat(clock=lambda: self.now)
+        self.ready = False
+        self.metrics = CollectorRegistry()
+        Counter("turns", "Turns of the loop.", registry=self.metrics).inc(3)
+        self.routes = standard_routes(
+            heartbeat=self.heartbeat,
+            ready=lambda: (self.ready, {"missing": [] if self.ready else ["web"]}),
+            status=Inner,
+            metrics=self.metrics,
+        )
+
+
+def test_healthz_follows_the_heartbeat() -> None:
+    """200 while the loop turns, and 503 with the reason once it has not turned for 30 seconds."""
+    daemon = Standard()
+    assert daemon.routes["/healthz"]() == text_response(200, "ok")
+    daemon.now = 29.9
+    assert daemon.routes["/healthz"]().status == 200
+    daemon.now = 30.0
+    assert daemon.routes["/healthz"]() == text_response(503, "the loop has not turned for 30.0 s (limit 30 s)")
+    daemon.heartbeat.beat()
+    assert daemon.routes["/healthz"]().status == 200
+
+
+def test_healthz_tells_of_a_cycle_that_fails() -> None:
+    """A loop that turns is alive, even if its cycles fail; what broke the last one is said."""
+    daemon = Standard()
+    daemon.heartbeat.failure = "ValueError: a"
+    response = daemon.routes["/healthz"]()
+    assert response == text_response(200, "the loop turns, but its last cycle failed: ValueError: a")
+
+
+def test_readyz_says_what_is_missing() -> None:
+    """503 and what is missing until the first full cycle is done, then 200."""
+    daemon = Standard()
+    response = daemon.routes["/readyz"]()
+    assert (response.status, json.loads(response.body)) == (503, {"ready": False, "missing": ["web"]})
+    daemon.ready = True
+    response = daemon.routes["/readyz"]()
+    assert (response.status, json.loads(response.body)) == (200, {"ready": True, "missing": []})
+
+
+def test_metrics_are_prometheus_text() -> None:
+    """The registry that the daemon gave, in the format that Prometheus reads."""
+    response = Standard().routes["/metrics"]()
+    assert response.content_type.startswith("text/plain; version=")
+    assert b"turns_total 3.0\n" in response.body
+
+
+def test_status_is_the_snapshot() -> None:
+    """What the loop last saw, as JSON."""
+    response = Standard().routes["/status"]()
+    assert (response.content_type, json.loads(response.body)) == ("application/json", {"color": "red", "when": 1.5})
