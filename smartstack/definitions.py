@@ -70,18 +70,21 @@ class _Directory:
 
 
 class Definitions:
-    """Reads the directory again on demand, only the files whose fingerprint changed."""
+    """Reads the directory again on demand, only the files whose fingerprint changed.
+
+    Without a `keep_directory` nothing is kept for the next start, and the disk is only read.
+    """
 
     def __init__(
         self,
         directory: str,
-        keep_directory: str,
+        keep_directory: str | None,
         families: Families | None = None,
         *,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._directory = Path(directory)
-        self._keep = Path(keep_directory)
+        self._keep = None if keep_directory is None else Path(keep_directory)
         self._families = families or {}
         self._env = os.environ if env is None else env
         self._known: dict[str, _Known] | None = None
@@ -161,8 +164,8 @@ class Definitions:
             known.problems = (_unreadable(path, error),)
         except ConfigError as error:
             known.problems = error.problems
-        if known.unsaved is not None:
-            self._save(name, known)
+        if known.unsaved is not None and self._keep is not None:
+            self._save(name, known, self._keep)
 
     def _take(self, name: str, data: bytes, known: _Known) -> None:
         digest = hashlib.sha256(data).digest()
@@ -177,30 +180,34 @@ class Definitions:
 
     def _forget(self, name: str, known: dict[str, _Known]) -> None:
         del known[name]
+        if self._keep is None:
+            return
         try:
             (self._keep / f"{name}.yaml").unlink(missing_ok=True)
         except OSError as error:
             message = f"cannot delete {name}.yaml: {_reason(error)}"
             self._keep_problems.append(Problem(path=str(self._keep), message=message))
 
-    def _save(self, name: str, known: _Known) -> None:
+    def _save(self, name: str, known: _Known, keep: Path) -> None:
         assert known.unsaved is not None
         try:
-            self._keep.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._keep / f"{name}.yaml", known.unsaved, 0o600)
+            keep.mkdir(parents=True, exist_ok=True)
+            write_atomically(keep / f"{name}.yaml", known.unsaved, 0o600)
             known.unsaved = None
         except OSError as error:
-            self._unkept(_reason(error))
+            self._unkept(keep, _reason(error))
         except SmartStackError as error:
-            self._unkept(str(error))
+            self._unkept(keep, str(error))
 
-    def _unkept(self, reason: str) -> None:
+    def _unkept(self, keep: Path, reason: str) -> None:
         message = f"the last good definitions cannot be kept for the next start: {reason}"
-        self._keep_problems.append(Problem(path=str(self._keep), message=message))
+        self._keep_problems.append(Problem(path=str(keep), message=message))
 
     def _restore(self) -> dict[str, _Known]:
         """The last good definitions of the run before. One that does not validate any more is as good as none."""
         known: dict[str, _Known] = {}
+        if self._keep is None:
+            return known
         with contextlib.suppress(OSError):
             for file in sorted(os.listdir(self._keep)):
                 name = file.removesuffix(".yaml")

@@ -41,7 +41,9 @@ def cli() -> None:
 
 @cli.command("run")
 @_config
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def run_(path: str, log_level: str, log_format: Any) -> None:
     """Run in the foreground, until SIGTERM or Ctrl-C. HAProxy goes on serving afterwards (see haproxy.on_stop)."""
@@ -58,7 +60,10 @@ def check_config(path: str) -> None:
     problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
     unknown = set(configuration.settings.use or ()) - set(view.definitions) - set(view.problems)
     for name in sorted(unknown):
-        click.echo(f"warning: use names {name}, and there is no definition of it in {configuration.settings.services}", err=True)
+        click.echo(
+            f"warning: use names {name}, and there is no definition of it in {configuration.settings.services}",
+            err=True,
+        )
     if problems:
         raise ConfigError(problems)
     count = len(offered(view.definitions, configuration.settings.use))
@@ -89,7 +94,7 @@ def plan_(path: str, wait_seconds: float) -> None:
     for name, offer in sorted(synapse.offers.by_name.items()):
         click.echo(f"{name}: {offer.choice.origin.value}, {offer.choice.reason}")
     for action in look.plan.actions:
-        click.echo(f"runtime: {runtime_command(action)}")
+        click.echo(f"runtime: {runtime_command(action)}  # {action.host}:{action.port}")
     if look.observed is not None:
         for reason in look.plan.reload_reasons:
             click.echo(f"reload: {reason}")

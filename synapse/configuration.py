@@ -27,7 +27,7 @@ class ConfigurationFile:
         return self._content
 
     def check(self, text: str) -> None:
-        """Have HAProxy read this text. Raises `ConfigurationRefused`, and `SmartStackError` when that cannot be done."""
+        """Have HAProxy read this text. Raises `ConfigurationRefused`, or `SmartStackError` when it cannot."""
         candidate = f"{self.path}.candidate"
         write_atomically(candidate, text.encode(), 0o600)
         try:

@@ -1,7 +1,7 @@
-"""The hand on HAProxy: looks at what runs, makes the plan, carries it out. One reload at a time, none that is not due."""
+"""The hand on HAProxy: looks at what runs, makes the plan, carries it out."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from smartstack.errors import SmartStackError
@@ -13,7 +13,7 @@ from synapse.haproxy.process import HAProxyProcess
 from synapse.metrics import Metrics
 from synapse.offers import Offer
 from synapse.plan import Plan, plan
-from synapse.proxy import Observed
+from synapse.proxy import Observed, Slot
 from synapse.store import Running, Store
 from synapse.wanted import Wanted, Wanting
 
@@ -105,7 +105,7 @@ class Controller:
         if info is None:
             return None
         if names is None or before is None or before.pid != info.pid:
-            backends = self._process.runtime.servers()
+            backends: Mapping[str, Sequence[Slot]] = self._process.runtime.servers()
         else:
             backends = {**before.backends, **self._process.runtime.servers(names)} if names else before.backends
         self._observed = Observed(pid=info.pid, description=info.description, backends=backends)

@@ -5,13 +5,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from smartstack.admin import AdminServer, standard_routes
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import Problem, SmartStackError
 from smartstack.instance import Instance
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
-from smartstack.process import Heartbeat, ProcessLock, Stopping, install_signals, run_loop
-from smartstack.admin import AdminServer, standard_routes
+from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
 from smartstack.registry import open_reader
 from smartstack.registry.protocol import Listing
 from smartstack.wake import Wake
@@ -85,7 +85,9 @@ class Synapse:
 
     def start(self) -> None:
         """Begin to connect and to watch files."""
-        self.configuration.watch(self._wake.ring, [self.settings.haproxy.templates] if self.settings.haproxy.templates else [])
+        self.configuration.watch(
+            self._wake.ring, [self.settings.haproxy.templates] if self.settings.haproxy.templates else []
+        )
         self.reader.start(self._wake.ring)
         self.remember_running()
 
@@ -229,7 +231,9 @@ def make_directory(path: str) -> None:
     try:
         os.makedirs(path, mode=0o750, exist_ok=True)
     except OSError as error:
-        raise SmartStackError(f"cannot make the directory {path}: {error.strerror}; give another one in synapse.yaml") from error
+        raise SmartStackError(
+            f"cannot make the directory {path}: {error.strerror}; give another one in synapse.yaml"
+        ) from error
 
 
 def _admin(synapse: Synapse, settings: Settings, heartbeat: Heartbeat) -> AdminServer | None:

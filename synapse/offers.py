@@ -84,6 +84,4 @@ def _policy(definition: ServiceDefinition) -> FloorPolicy:
 
 
 def _differ(before: Choice, after: Choice) -> bool:
-    return (
-        before.instances != after.instances or before.origin is not after.origin or before.refused != after.refused
-    )
+    return before.instances != after.instances or before.origin is not after.origin or before.refused != after.refused

@@ -30,10 +30,12 @@ class SetAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetWeight:
-    """Give a slot a weight; 0 drains it."""
+    """Give a slot a weight; 0 drains it. `host` and `port` are where it points, for whoever reads the plan."""
 
     backend: str
     slot: str
+    host: str
+    port: int
     weight: int
 
 
@@ -49,10 +51,13 @@ class Enable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disable:
-    """Put a slot into maintenance: requests under way end in peace, new ones go elsewhere."""
+    """Put a slot into maintenance: requests under way end in peace, new ones go elsewhere. `host` and `port` are where
+    it points, for whoever reads the plan."""
 
     backend: str
     slot: str
+    host: str
+    port: int
 
 
 Action: TypeAlias = SetAddress | SetWeight | Enable | Disable
@@ -98,7 +103,13 @@ def plan(
             actions.extend(change_members(name, observed.backends[name], wanted[name].targets))
     reasons = [f"{name}: {why}" for name, why in sorted(distrusted.items())]
     if observed.description != structure.description:
-        reasons.extend(structure_changes(running, structure) or ["the structure differs from the running one"])
+        more_slots = [
+            f"{name} has {len(observed.backends[name])} slots and gets {service.slots}"
+            for name, service in sorted(wanted.items())
+            if name in observed.backends and len(observed.backends[name]) != service.slots
+        ]
+        changes = structure_changes(running, structure)
+        reasons.extend(changes + more_slots or ["the structure differs from the running one"])
     return Plan(actions=tuple(actions), reload_reasons=tuple(reasons))
 
 
@@ -205,16 +216,16 @@ class _Members:
         return sum(slot.serves for slot in self._slots.values())
 
     def _set_weight(self, name: str, weight: int) -> SetWeight:
-        self._slots[name] = replace(self._slots[name], weight=weight)
-        return SetWeight(backend=self._backend, slot=name, weight=weight)
+        slot = self._slots[name] = replace(self._slots[name], weight=weight)
+        return SetWeight(backend=self._backend, slot=name, host=slot.host, port=slot.port, weight=weight)
 
     def _enable(self, name: str) -> Enable:
         slot = self._slots[name] = replace(self._slots[name], admin=Admin.READY)
         return Enable(backend=self._backend, slot=name, host=slot.host, port=slot.port)
 
     def _disable(self, name: str) -> Disable:
-        self._slots[name] = replace(self._slots[name], admin=Admin.MAINT)
-        return Disable(backend=self._backend, slot=name)
+        slot = self._slots[name] = replace(self._slots[name], admin=Admin.MAINT)
+        return Disable(backend=self._backend, slot=name, host=slot.host, port=slot.port)
 
 
 def _seats(slots: Sequence[Slot], wanted: Sequence[Target]) -> dict[str, Target]:

@@ -92,12 +92,13 @@ def slot_count(current: int | None, needed: int, *, may_shrink: bool = False) ->
     """How many slots a service with `needed` instances gets, given how many it has in the running HAProxy.
 
     One slot always stays free, to put a new instance in before an old one goes out. Growing takes a reload, so it
-    goes in steps with a quarter to spare; shrinking waits for a reload that happens anyway (`may_shrink`).
+    goes in steps with a quarter to spare; shrinking waits for a reload that happens anyway (`may_shrink`), and until
+    three quarters of the slots are of no use.
     """
-    fitting = _round_up(needed + max(1, -(-needed // 4)))
+    fitting = _round_up(needed + max(2, -(-needed // 4)))
     if current is None or needed > current - 1:
         return fitting
-    return fitting if may_shrink and fitting * 2 <= current else current
+    return fitting if may_shrink and fitting * 4 <= current else current
 
 
 def server_weight(weight: int | None, balance: str) -> int:

@@ -52,7 +52,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701 - the output is not HTML; every value is checked before it comes here
+            autoescape=False,
         )
         self._environment.filters["milliseconds"] = milliseconds
         self._settings = settings
@@ -89,6 +89,10 @@ class Renderer:
         parts = {"": _digest(self.global_part("")), **{name: digests[name] for name in sorted(digests)}}
         whole = _digest("\n".join(f"{name} {digest}" for name, digest in parts.items()))
         return Structure(description=f"smartstack-{whole}", digests=parts)
+
+    def file(self, structure: Structure, texts: Mapping[str, str]) -> str:
+        """The whole of haproxy.cfg, from the services' sections. Raises `TemplateError`."""
+        return self.global_part(structure.description) + "".join(texts[name] for name in sorted(texts))
 
     def _render(self, template: str, **values: object) -> str:
         try:

@@ -68,7 +68,9 @@ def choose(known: Listing | Unknown, memory: Memory, policy: FloorPolicy, now: f
     held_since = now if memory.held_since is None else memory.held_since
     due = held_since + policy.confirm_seconds
     if now >= due:
-        return _accept(listed, known, f"{_count(listed)} in the registry, fewer than before for {policy.confirm_seconds:g} s")
+        return _accept(
+            listed, known, f"{_count(listed)} in the registry, fewer than before for {policy.confirm_seconds:g} s"
+        )
     addresses = {instance.address for instance in listed}
     missing = [instance for instance in good if instance.address not in addresses]
     reason = (

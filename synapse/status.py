@@ -100,4 +100,3 @@ def _seat(host: str, port: int, slots: Sequence[Slot]) -> dict[str, Any]:
             state = "down" if not slot.up and slot.weight else "serving" if slot.serves else "draining"
             return {"slot": slot.name, "state": state}
     return {"slot": None, "state": "not in HAProxy"}
-

@@ -50,7 +50,11 @@ class Teller:
         link = snapshot.registry
         if link.connected is not self._connected:
             say = self._log.info if link.connected else self._log.warning
-            say("the registry answers" if link.connected else "the registry is away", why=link.detail, session=link.session)
+            say(
+                "the registry answers" if link.connected else "the registry is away",
+                why=link.detail,
+                session=link.session,
+            )
             self._connected = link.connected
 
     def _forget(self, present: set[str]) -> None:
@@ -79,20 +83,24 @@ class Teller:
             match action:
                 case Enable(backend=backend, host=host, port=port):
                     changes.setdefault(backend, []).append(f"+{host}:{port}")
-                case Disable(backend=backend, slot=slot):
-                    changes.setdefault(backend, []).append(f"-{slot}")
-                case SetWeight(backend=backend, slot=slot, weight=weight):
-                    changes.setdefault(backend, []).append(f"{slot}={weight}")
+                case Disable(backend=backend, host=host, port=port):
+                    changes.setdefault(backend, []).append(f"-{host}:{port}")
+                case SetWeight(backend=backend, host=host, port=port, weight=weight):
+                    changes.setdefault(backend, []).append(f"{host}:{port}={weight}")
         if changes:
-            told = {name: _named(each) for name, each in list(changes.items())[:_NAMED]}
-            self._log.info("changed HAProxy at run time", services=len(changes), changes=told)
+            told = _named([f"{name}({_named(each)})" for name, each in changes.items()])
+            self._log.info("changed HAProxy at run time", changes=told)
 
     def _refused_nodes(self, offers: Mapping[str, Offer]) -> None:
         for name, offer in offers.items():
             refused = offer.choice.refused
             if len(refused) > self._refused.get(name, 0):
                 self._log.warning(
-                    "refused registry nodes", service=name, count=len(refused), node=refused[0].node, why=refused[0].reason
+                    "refused registry nodes",
+                    service=name,
+                    count=len(refused),
+                    node=refused[0].node,
+                    why=refused[0].reason,
                 )
             self._refused[name] = len(refused)
 

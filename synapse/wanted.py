@@ -44,7 +44,12 @@ class Wanting:
         self._texts: dict[str, tuple[Service, Mapping[str, Target], str]] = {}
 
     def update(
-        self, offers: Mapping[str, Offer], changed: Collection[str], observed: Observed | None, *, may_shrink: bool = False
+        self,
+        offers: Mapping[str, Offer],
+        changed: Collection[str],
+        observed: Observed | None,
+        *,
+        may_shrink: bool = False,
     ) -> Wanted:
         """Take in the offers that changed. Raises `TemplateError` when the global part cannot be rendered."""
         for name in changed:
@@ -54,8 +59,10 @@ class Wanting:
                     kept.pop(name, None)
             else:
                 self._services[name] = service
-        if self._structure is None or self._structure.digests.keys() - {""} != self._digests.keys() or any(
-            self._structure.digests[name] != self._digests[name] for name in changed if name in self._digests
+        if (
+            self._structure is None
+            or self._structure.digests.keys() - {""} != self._digests.keys()
+            or any(self._structure.digests[name] != self._digests[name] for name in changed if name in self._digests)
         ):
             self._structure = self._renderer.structure(self._digests)
         return Wanted(services=dict(self._services), structure=self._structure)

@@ -132,4 +132,3 @@ def _slot(fields: Mapping[str, str]) -> Slot:
         admin=Admin.MAINT if admin & _MAINT_BITS else Admin.DRAIN if admin & _DRAIN_BITS else Admin.READY,
         up=fields["srv_op_state"] != "0",
     )
-

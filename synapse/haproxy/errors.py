@@ -1,9 +1,9 @@
 """What can go wrong with HAProxy.
 
-    HAProxyError                 it could not do what was asked; what was running keeps running
-    ├── HAProxyMissing           the program is not there or too old; somebody must install it
-    ├── HAProxyAway              the process or its socket does not answer
-    └── ConfigurationRefused     HAProxy refuses the file; carries its own words
+HAProxyError                 it could not do what was asked; what was running keeps running
+├── HAProxyMissing           the program is not there or too old; somebody must install it
+├── HAProxyAway              the process or its socket does not answer
+└── ConfigurationRefused     HAProxy refuses the file; carries its own words
 """
 
 from smartstack.errors import SmartStackError

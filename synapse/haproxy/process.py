@@ -130,9 +130,7 @@ class HAProxyProcess:
             os.kill(master, signal.SIGKILL)
             _wait(lambda: self.master() is None, _CONFIRM_SECONDS)
 
-    def _confirm(
-        self, what: str, description: str, before: int | None, failed: Callable[[], bool], said: int
-    ) -> Info:
+    def _confirm(self, what: str, description: str, before: int | None, failed: Callable[[], bool], said: int) -> Info:
         """Wait for a worker other than `before` that serves the description, asking a fresh connection each time."""
         deadline = time.monotonic() + _CONFIRM_SECONDS
         while time.monotonic() < deadline:
@@ -158,6 +156,7 @@ class HAProxyProcess:
     def _end_orphan(self) -> None:
         """A worker whose master died ends by itself; one that lingers would share our ports, so it is told to end."""
         pid: int | None = None
+
         def gone() -> bool:
             nonlocal pid
             try:
@@ -165,6 +164,7 @@ class HAProxyProcess:
             except HAProxyAway as away:
                 return away.nobody_listens
             return False
+
         if not _wait(gone, 1.0) and pid is not None:
             os.kill(pid, signal.SIGUSR1)
             _wait(gone, 1.0)

@@ -38,7 +38,9 @@ def version(path: str) -> tuple[int, int]:
     words = _run([path, "-v"])[1]
     match = re.search(r"HA-?Proxy version (\d+)\.(\d+)", words)
     if match is None:
-        raise HAProxyMissing(f"{path} -v does not answer as HAProxy does; give the right path as haproxy.binary in synapse.yaml")
+        raise HAProxyMissing(
+            f"{path} -v does not answer as HAProxy does; give the right path as haproxy.binary in synapse.yaml"
+        )
     return int(match[1]), int(match[2])
 
 

@@ -100,7 +100,9 @@ class Runtime:
                 for backend, slots in self.servers(backends).items()
                 for slot in slots
             }
-            late = [action for action in enables if shown.get((action.backend, action.slot)) != (action.host, action.port)]
+            late = [
+                action for action in enables if shown.get((action.backend, action.slot)) != (action.host, action.port)
+            ]
             if not late or self.clock() >= deadline:
                 return [action for action in batch if action not in late], list(late)
             self.sleep(_POLL_SECONDS)
