@@ -237,5 +237,3 @@ def _merge(source: Node, entries: dict[str, Entry], refused: list[tuple[str, Bad
         else:
             message = table.message if isinstance(table, Bad) else "must be an alias of a mapping"
             refused.append(("<<", Bad(line=table.line, column=table.column, message=message, shown=show(table))))
-
-
