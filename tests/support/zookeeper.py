@@ -114,16 +114,20 @@ class ZooKeeperServer:
 
 
 class ControlledServer(ZooKeeperServer):
-    """A server that the test may break: always on loopback, on the same port for all its life."""
+    """A server that the test may break: always on loopback, on the same port for all its life.
+
+    `extra_configuration` is added to zoo.cfg at the next start.
+    """
 
     def __init__(self) -> None:
         super().__init__("127.0.0.1", _free_port())
         self.directory = Path(tempfile.mkdtemp(prefix="zk-"))
+        self.extra_configuration = ""
 
     def configuration(self, data: Path) -> Path:
         """Write zoo.cfg and return its path."""
         path = self.directory / "zoo.cfg"
-        path.write_text(CONFIGURATION.format(data=data, port=self.port))
+        path.write_text(CONFIGURATION.format(data=data, port=self.port) + self.extra_configuration)
         return path
 
     def start(self) -> None:
@@ -237,6 +241,7 @@ class ContainerServer(ControlledServer):
 
     def launch(self) -> None:
         if self._container is not None:
+            self.configuration(Path("/data"))
             self._container.get_wrapped_container().start()
             return
         from testcontainers.core.container import DockerContainer

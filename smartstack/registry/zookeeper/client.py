@@ -1,8 +1,9 @@
 """One kazoo client, kept on a short lead: what it may wait for, what it may call, how it ends.
 
-Four of kazoo's inner functions are wrapped on the one client object, because kazoo has no setting for what they do:
-how long a connect may take, what is sent as the last transaction seen, when watch events are handed over, and what an
-event is. All of them run on kazoo's connection thread, so nothing in them waits for anything but the socket.
+Six of kazoo's inner functions are wrapped on the one client object, because kazoo has no setting for what they do:
+how long a connect and its answer may take, what is sent as the last transaction seen, when watch events are handed
+over, and what an event is. All of them run on kazoo's connection thread, so nothing in them waits for anything but the
+socket.
 """
 
 import contextlib
@@ -71,8 +72,12 @@ class Client:
         self._connection: Any = self._kazoo._connection
         self._kazoo_connect = self._connection._connect
         self._connection._connect = self._connect
+        self._kazoo_invoke = self._connection._invoke
+        self._connection._invoke = self._invoke
         self._kazoo_read_socket = self._connection._read_socket
         self._connection._read_socket = self._read_socket
+        self._kazoo_read_response = self._connection._read_response
+        self._connection._read_response = self._read_response
         self._connection._read_watch_event = self._read_watch_event
         self._kazoo_create_connection = self._kazoo.handler.create_connection
         self._kazoo.handler.create_connection = self._create_connection
@@ -158,12 +163,25 @@ class Client:
         self._last_error = ""
         return answer
 
+    def _invoke(self, timeout: float, *args: Any, **options: Any) -> Any:
+        """A server that just starts accepts connections and never answers them; kazoo waits the session time-out."""
+        return self._kazoo_invoke(min(timeout, self._session_timeout_seconds / 3), *args, **options)
+
     def _read_socket(self, read_timeout: float) -> Any:
         response = self._kazoo_read_socket(read_timeout)
         if self._batch and not self._more_events_come():
-            batch, self._batch = self._batch, []
-            self._on_events(self, batch)
+            self._hand_over()
         return response
+
+    def _read_response(self, *args: Any) -> Any:
+        """What came before an answer is known before it: the server sends the events of a change first."""
+        if self._batch:
+            self._hand_over()
+        return self._kazoo_read_response(*args)
+
+    def _hand_over(self) -> None:
+        batch, self._batch = self._batch, []
+        self._on_events(self, batch)
 
     def _read_watch_event(self, buffer: bytes, offset: int) -> None:
         event = read_event(buffer, offset)
