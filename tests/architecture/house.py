@@ -1,0 +1,106 @@
+"""The house: which room is where, and what each may have. The tables that a change of the architecture changes."""
+
+from typing import Final
+
+PACKAGES: Final = ("nerve", "synapse", "smartstack", "haproxy_templates")
+
+FOREIGN: Final = {
+    "nerve": ("synapse", "haproxy_templates"),
+    "synapse": ("nerve",),
+    "smartstack": ("nerve", "synapse", "haproxy_templates"),
+    "haproxy_templates": ("nerve", "synapse", "smartstack"),
+}
+"""What a package never imports."""
+
+PURE: Final = frozenset(
+    {
+        "nerve.health",
+        "nerve.plan",
+        "nerve.registrations",
+        "nerve.settings",
+        "smartstack.definition",
+        "smartstack.errors",
+        "smartstack.forms",
+        "smartstack.instance",
+        "smartstack.model",
+        "smartstack.registry.protocol",
+        "smartstack.scalars",
+        "smartstack.schema",
+        "smartstack.tree",
+        "smartstack.validation",
+        "synapse.haproxy.answers",
+        "synapse.haproxy.commands",
+        "synapse.haproxy.errors",
+        "synapse.offers",
+        "synapse.plan",
+        "synapse.proxy",
+        "synapse.selection",
+        "synapse.settings",
+        "synapse.status",
+    }
+)
+"""Facts, formats and decisions: they import each other and harmless parts of the standard library, nothing else."""
+
+IMPURE: Final = frozenset(
+    {
+        "asyncio",
+        "atexit",
+        "contextvars",
+        "fcntl",
+        "glob",
+        "http",
+        "io",
+        "logging",
+        "mmap",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "queue",
+        "random",
+        "secrets",
+        "select",
+        "selectors",
+        "shutil",
+        "signal",
+        "socket",
+        "socketserver",
+        "ssl",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "uuid",
+    }
+)
+"""What sees the world outside of a function's arguments."""
+
+DAEMONS: Final = frozenset({"nerve.daemon", "synapse.daemon"})
+"""The wiring: above every shell, and imported by command lines only."""
+
+COMMAND_LINES: Final = frozenset({"nerve.cli", "smartstack.cli", "smartstack.command", "synapse.cli"})
+"""The uppermost layer: nobody below imports them."""
+
+HOMES: Final = {
+    "click": ("nerve.cli", "smartstack.cli", "smartstack.command", "smartstack.demo", "synapse.cli"),
+    "jinja2": ("synapse.render",),
+    "kazoo": ("smartstack.registry.zookeeper",),
+    "prometheus_client": ("nerve.metrics", "smartstack.admin", "synapse.metrics"),
+    "requests": ("nerve.checks.http", "smartstack.command", "smartstack.demo"),
+    "urllib3": ("nerve.checks.http",),  # comes with requests, which shows its exceptions
+    "waitress": ("smartstack.admin",),
+    "watchdog": ("smartstack.files",),
+    "yaml": ("smartstack.yaml_file",),
+}
+"""Where each library of others lives: modules, or packages with all that is below them."""
+
+LAZY_IMPORTS: Final = {
+    "nerve.checks.http": ("requests", "urllib3.exceptions"),  # a nerve without http checks saves 10 MB
+    "smartstack.registry": ("smartstack.registry.directory", "smartstack.registry.zookeeper"),  # only the kind in use
+}
+"""What may be imported inside a function, and where; command lines may do so freely."""
+
+BROAD_EXCEPTS: Final = frozenset({"nerve.runner", "smartstack.process"})
+"""Where one `except Exception` stands: the loop's safety net, and a check that blows up."""
+
+LINE_LIMIT: Final = 350

@@ -1,0 +1,74 @@
+"""The house as it stands: every module keeps every rule, and the tables name only what is there."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.architecture import house, rules
+from tests.architecture.rules import Source
+
+ROOT = Path(__file__).parents[2]
+SOURCES = rules.read_sources(ROOT, house.PACKAGES)
+TESTS = [source for source in rules.read_sources(ROOT, ["tests"]) if ".test_" in source.name]
+KNOWN = frozenset(source.name for source in SOURCES)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rules.foreign_imports,
+        rules.impure_imports,
+        rules.mutable_facts,
+        rules.libraries_abroad,
+        rules.hidden_imports,
+        rules.broad_excepts,
+        rules.missing_docstring,
+        rules.too_long,
+    ],
+)
+def test_every_module_keeps_the_rule(rule: Callable[[Source], list[str]]) -> None:
+    """No module of the four packages breaks it."""
+    assert [violation for source in SOURCES for violation in rule(source)] == []
+
+
+def test_imports_go_down_only() -> None:
+    """Facts and decisions, shells, daemons, command lines: each imports from its own layer and from those below."""
+    assert [violation for source in SOURCES for violation in rules.upward_imports(source, KNOWN)] == []
+
+
+def test_there_is_no_cycle() -> None:
+    """No module imports itself by way of others."""
+    assert rules.cycles(SOURCES) == []
+
+
+@pytest.mark.parametrize("rule", [rules.tests_without_rule, rules.sleeping_tests])
+def test_every_test_keeps_the_rule(rule: Callable[[Source], list[str]]) -> None:
+    """A test states the rule that it holds, and does not sleep."""
+    assert [violation for source in TESTS for violation in rule(source)] == []
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        pytest.param(house.PURE, id="pure modules"),
+        pytest.param(house.DAEMONS, id="daemons"),
+        pytest.param(house.COMMAND_LINES, id="command lines"),
+        pytest.param(house.BROAD_EXCEPTS, id="broad excepts"),
+        pytest.param(frozenset(house.LAZY_IMPORTS), id="lazy imports"),
+        pytest.param(frozenset(home for homes in house.HOMES.values() for home in homes), id="homes"),
+    ],
+)
+def test_the_tables_name_only_what_is_there(named: frozenset[str]) -> None:
+    """A module that was renamed or removed leaves the tables too."""
+    assert sorted(named - KNOWN) == []
+
+
+def test_every_library_is_declared() -> None:
+    """What is imported stands among the dependencies of the project, and the other way round."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^A-Za-z0-9-]", line)[0].replace("-", "_") for line in project["dependencies"]}
+    brought_along = {"urllib3"}
+    assert {"pyyaml" if library == "yaml" else library for library in house.HOMES} - brought_along == declared
