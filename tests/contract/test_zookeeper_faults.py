@@ -129,7 +129,7 @@ def test_a_server_that_comes_back_empty_is_joined_and_filled(
 def test_a_hung_server_holds_nobody_up(links: Links, own_zookeeper: ControlledServer, url: ZooKeeperUrl) -> None:
     """What needs no answer is answered; what needs one gives up in time and says so; afterwards all goes on."""
     reader = links.reader(url, session_timeout_seconds=30)
-    writer = links.writer(url, session_timeout_seconds=3)
+    writer = links.writer(url, session_timeout_seconds=60)  # a hung server lets sessions age
     put(writer)
     before = listing(reader)
     own_zookeeper.suspend()
