@@ -1,9 +1,10 @@
 """A daemon's configuration while it runs: read again when a file changed, never worse than it was."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from smartstack.debounce import Debounce
 from smartstack.definitions import Definitions, DefinitionsView, load_settings
@@ -30,7 +31,8 @@ class LiveConfiguration(Generic[S]):
     `settings` and `view` are always whole and valid; `problems` are those of the settings file as it is now, while
     the settings are still the last good ones. The first read raises `ConfigError` when the settings are wrong.
     With `keep`, each good definition is copied to the state directory, where a restart finds it if the file is
-    broken by then; without, the disk is only read.
+    broken by then; without, the disk is only read. `live` names the keys (dotted; a prefix is enough) that the daemon
+    takes from `settings` at each turn; a change of any other key is a problem until the next start.
     """
 
     def __init__(
@@ -40,28 +42,33 @@ class LiveConfiguration(Generic[S]):
         *,
         families: Mapping[str, Mapping[str, type]] | None = None,
         env: Mapping[str, str] | None = None,
+        live: Collection[str] = (),
         keep: bool = True,
     ) -> None:
         self._model = model
-        self._path = os.path.abspath(path)
+        self.path = os.path.abspath(path)
         self._env = os.environ if env is None else env
+        self._live = tuple(live)
         self.settings: S = self._load()
+        self._first = self.settings
         self.problems: tuple[Problem, ...] = ()
         kept = str(Path(self.settings.state_directory) / "definitions") if keep else None
         self._definitions = Definitions(self.settings.services, kept, families or {})
         self.view: DefinitionsView = self._definitions.refresh()
         self._changed = Debounce()
         self._watch: FileWatch | None = None
+        self._more: Callable[[S], Collection[str]] = lambda settings: ()
 
-    def watch(self, ring: Callable[[], None], more: Collection[str] = ()) -> None:
-        """Ring when a file changed, here or in `more` directories, and when it is time to read it."""
+    def watch(self, ring: Callable[[], None], more: Callable[[S], Collection[str]] = lambda settings: ()) -> None:
+        """Ring when a file changed, here or in the directories that `more` names, and when it is time to read it."""
 
         def heard() -> None:
             self._changed.touch()
             ring()
 
+        self._more = more
         self._watch = FileWatch(heard)
-        self._watch.watch({os.path.dirname(self._path), self.settings.services, *more})
+        self._watch.watch(self._directories())
 
     def stop(self) -> None:
         """End the watch."""
@@ -82,13 +89,36 @@ class LiveConfiguration(Generic[S]):
         self._changed.take()
         try:
             settings = self._load()
-            self.problems = ()
+            self.problems = self._later(settings)
             if settings != self.settings:
                 self.settings = settings
         except ConfigError as error:
             self.problems = error.problems
         self.view = self._definitions.refresh()
+        if self._watch is not None:
+            self._watch.watch(self._directories())
         return True
 
+    def _directories(self) -> set[str]:
+        return {os.path.dirname(self.path), self._first.services, *self._more(self.settings)}
+
+    def _later(self, settings: S) -> tuple[Problem, ...]:
+        before = dict(_leaves(self._first))
+        return tuple(
+            Problem(path=self.path, key=key, message="the change takes effect when the daemon is started again")
+            for key, value in _leaves(settings)
+            if value != before.get(key) and not any(key == name or key.startswith(f"{name}.") for name in self._live)
+        )
+
     def _load(self) -> S:
-        return load_settings(self._model, self._path, self._env)
+        return load_settings(self._model, self.path, self._env)
+
+
+def _leaves(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key of a model, dotted, with its value."""
+    for field in fields(model):
+        value = getattr(model, field.name)
+        if is_dataclass(value) and field.name != "registry":
+            yield from _leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value

@@ -15,7 +15,7 @@ from smartstack.live import LiveConfiguration
 from smartstack.logs import configure
 from smartstack.wake import Wake
 from synapse.control import Look
-from synapse.daemon import Synapse, offered, run
+from synapse.daemon import LIVE, Synapse, offered, run
 from synapse.haproxy.commands import command as runtime_command
 from synapse.haproxy.errors import HAProxyAway
 from synapse.settings import Settings
@@ -48,7 +48,7 @@ def cli() -> None:
 def run_(path: str, log_level: str, log_format: Any) -> None:
     """Run in the foreground, until SIGTERM or Ctrl-C. HAProxy goes on serving afterwards (see haproxy.on_stop)."""
     configure(log_level, log_format)
-    run(LiveConfiguration(Settings, path))
+    run(LiveConfiguration(Settings, path, live=LIVE))
 
 
 @cli.command("check-config")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from smartstack.errors import SmartStackError
@@ -25,6 +26,11 @@ class ConfigurationFile:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 self._content = Path(self.path).read_text(encoding="utf-8")
         return self._content
+
+    def description(self) -> str | None:
+        """The name of the structure in the file; None when it has none."""
+        match = re.search(r"^\s*description (\S+)$", self.content() or "", re.MULTILINE)
+        return match[1] if match else None
 
     def check(self, text: str) -> None:
         """Have HAProxy read this text. Raises `ConfigurationRefused`, or `SmartStackError` when it cannot."""

@@ -18,18 +18,31 @@ from smartstack.wake import Wake
 from synapse.configuration import ConfigurationFile
 from synapse.control import Controller, Look
 from synapse.haproxy import program
-from synapse.haproxy.errors import HAProxyAway
+from synapse.haproxy.errors import HAProxyAway, HAProxyError
 from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.metrics import Metrics
 from synapse.offers import Offers, registry_path
 from synapse.plan import Plan
+from synapse.reload import Reloader
 from synapse.render import Renderer, TemplateError
 from synapse.selection import Origin
-from synapse.settings import Settings
+from synapse.settings import HAProxySettings, Settings
 from synapse.status import Snapshot, describe, ready
 from synapse.store import Store
 from synapse.teller import Teller
 from synapse.wanted import Wanting
+
+LIVE = (
+    "use",
+    "labels",
+    "resync_interval",
+    "haproxy.templates",
+    "haproxy.nbthread",
+    "haproxy.maxconn",
+    "haproxy.hard_stop_after",
+    "haproxy.on_stop",
+)
+"""The keys of synapse.yaml that take effect without a restart."""
 
 GRACE_SECONDS = 2.0
 """How long a HAProxy that is not running yet waits for the registry's first word, so that it starts with servers."""
@@ -59,25 +72,34 @@ class Synapse:
         self._seen: set[str] = set()
         self._teller = Teller(self.metrics, log)
         binary = program.find(settings.haproxy.binary)
-        places = Places(
+        self._version = program.version(binary)
+        self._haproxy = settings.haproxy
+        self._template_problems: tuple[Problem, ...] = ()
+        places = self._places = Places(
             configuration=str(Path(settings.state_directory) / "haproxy.cfg"), run_directory=settings.run_directory
         )
         self.process = HAProxyProcess(binary, places, wake.ring)
         self._store = Store(settings.state_directory)
         self.offers = Offers(self._store.load_good())
         running = self._store.load_running()
-        self._wanting = Wanting(
-            Renderer(settings.haproxy, places.socket, program.version(binary)), running.proxies if running else {}
-        )
-        self.controller = Controller(
+        self._wanting = Wanting(self._renderer(settings.haproxy), running.proxies if running else {})
+        file = ConfigurationFile(places.configuration, binary)
+        self._reloader = Reloader(
             process=self.process,
-            configuration=ConfigurationFile(places.configuration, binary),
+            configuration=file,
             wanting=self._wanting,
             store=self._store,
             running=running,
-            reload_interval=settings.haproxy.reload_interval,
+            interval_seconds=settings.haproxy.reload_interval,
             metrics=self.metrics,
             log=log,
+        )
+        self.controller = Controller(
+            process=self.process,
+            configuration=file,
+            wanting=self._wanting,
+            reloader=self._reloader,
+            metrics=self.metrics,
         )
         self.reader = open_reader(settings.registry, session_timeout_seconds=settings.session_timeout)
         for problem in self._store.problems:
@@ -85,9 +107,7 @@ class Synapse:
 
     def start(self) -> None:
         """Begin to connect and to watch files."""
-        self.configuration.watch(
-            self._wake.ring, [self.settings.haproxy.templates] if self.settings.haproxy.templates else []
-        )
+        self.configuration.watch(self._wake.ring, _template_directories)
         self.reader.start(self._wake.ring)
         self.remember_running()
 
@@ -96,10 +116,12 @@ class Synapse:
         began = time.monotonic()
         everything = began >= self._resync_due
         if everything:
-            self._resync_due = began + self.settings.resync_interval
+            self._resync_due = began + self.configuration.settings.resync_interval
             self.controller.retry_refused()
-        self.configuration.refresh(everything=everything)
-        changed = self.look_up()
+        changed = set()
+        if self.configuration.refresh(everything=everything):
+            changed = self._take_settings()
+        changed |= self.look_up()
         plan = Plan()
         more: float | None = _RETRY_SECONDS
         try:
@@ -109,7 +131,7 @@ class Synapse:
                 look = self.controller.look(self.offers.by_name, changed, everything=everything)
                 plan = look.plan
                 more = self.controller.act(look, self.offers.by_name)
-        except (HAProxyAway, TemplateError) as error:
+        except (HAProxyError, TemplateError) as error:
             self.controller.error = str(error)
         self._tell(plan, changed)
         self.metrics.cycles.inc()
@@ -135,8 +157,25 @@ class Synapse:
         self.controller.flush()
         self._save_good()
         self.reader.stop()
-        if self.settings.haproxy.on_stop == "stop":
+        if self.configuration.settings.haproxy.on_stop == "stop":
             self.process.stop()
+
+    def _take_settings(self) -> set[str]:
+        """Render anew where the HAProxy settings or a site's templates may have changed; answers what to look at."""
+        haproxy = self.configuration.settings.haproxy
+        if haproxy == self._haproxy and haproxy.templates is None:
+            return set()
+        try:
+            self._wanting.use(self._renderer(haproxy))
+        except TemplateError as error:
+            self._template_problems = (Problem(path=self.configuration.path, key="haproxy", message=str(error)),)
+            return set()
+        self._haproxy = haproxy
+        self._template_problems = ()
+        return set(self.offers.by_name)
+
+    def _renderer(self, haproxy: HAProxySettings) -> Renderer:
+        return Renderer(haproxy, self._places.socket, self._version)
 
     def _waits_for_first_word(self, now: float) -> bool:
         """A HAProxy that is not running yet is not started without servers while the registry is about to answer."""
@@ -181,8 +220,9 @@ class Synapse:
         problem = self._save_good()
         view = self.configuration.view
         problems: dict[str, tuple[Problem, ...]] = {**view.problems}
-        if self.configuration.problems:
-            problems[""] = (*problems.get("", ()), *self.configuration.problems)
+        host = (*self.configuration.problems, *self._template_problems)
+        if host:
+            problems[""] = (*problems.get("", ()), *host)
         self.snapshot = Snapshot(
             at=time.time(),
             started=self._started,
@@ -190,8 +230,9 @@ class Synapse:
             offers=dict(self.offers.by_name),
             observed=self.controller.observed,
             plan=plan,
-            last_reload=self.controller.last_reload,
+            last_reload=self._reloader.last_reasons,
             refusals=dict(self._wanting.refusals),
+            listens=self._wanting.listens(),
             problems=problems,
             error=self.controller.error or problem,
             missing=self.missing(),
@@ -204,6 +245,10 @@ def offered(
 ) -> Mapping[str, ServiceDefinition]:
     """The definitions that this host uses; `use` None is all."""
     return definitions if use is None else {name: definitions[name] for name in use if name in definitions}
+
+
+def _template_directories(settings: Settings) -> tuple[str, ...]:
+    return () if settings.haproxy.templates is None else (settings.haproxy.templates,)
 
 
 def run(configuration: LiveConfiguration[Settings]) -> None:

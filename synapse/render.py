@@ -38,7 +38,10 @@ class TemplateError(SmartStackError):
 
 
 class Renderer:
-    """Renders with the package's templates, or a site's own where its directory has a file of the same name."""
+    """Renders with the package's templates, or a site's own where its directory has a file of the same name.
+
+    A template is read once: to take an edit of one, make a new renderer.
+    """
 
     def __init__(self, settings: HAProxySettings, socket: str, version: tuple[int, int]) -> None:
         directories = [str(Path(haproxy_templates.__path__[0]))]
@@ -52,6 +55,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
+            auto_reload=False,
             autoescape=False,
         )
         self._environment.filters["milliseconds"] = milliseconds

@@ -17,7 +17,7 @@ class Snapshot:
     """Everything that the loop saw and decided in one turn. Nothing in it changes afterwards.
 
     `at` and `started` are in seconds since the epoch. `plan` is what was done in this turn. `error` is what keeps
-    HAProxy from being as it should be. `problems` are by service, "" for the host's own file.
+    HAProxy from being as it should be. `listens` is where each service is offered. `problems` are by service, "" for the host's own file.
     """
 
     at: float
@@ -28,6 +28,7 @@ class Snapshot:
     plan: Plan
     last_reload: Sequence[str]
     refusals: Mapping[str, Refusal]
+    listens: Mapping[str, str]
     problems: Mapping[str, tuple[Problem, ...]]
     error: str | None
     missing: tuple[str, ...]
@@ -71,9 +72,8 @@ def describe(snapshot: Snapshot | None) -> dict[str, Any]:
 def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snapshot) -> dict[str, Any]:
     slots = observed.backends.get(name, ()) if observed else ()
     refusal = snapshot.refusals.get(name)
-    proxy = offer.definition.proxy
     return {
-        "listen": str(proxy.listen) if proxy else None,
+        "listen": snapshot.listens.get(name),
         "origin": offer.choice.origin,
         "reason": offer.choice.reason,
         "known": isinstance(offer.known, Listing),

@@ -67,6 +67,16 @@ class Wanting:
             self._structure = self._renderer.structure(self._digests)
         return Wanted(services=dict(self._services), structure=self._structure)
 
+    def use(self, renderer: Renderer) -> None:
+        """Render with these templates from now on. Raises `TemplateError` when a service cannot be, changing nothing."""
+        renderer.global_part("")
+        for service in self._services.values():
+            renderer.digest(service)
+        self._renderer = renderer
+        self._rendered.clear()
+        self._texts.clear()
+        self._structure = None
+
     def refuse(self, name: str, offer: Offer, reason: str) -> None:
         """Leave this service as it was until its definition changes or somebody retries.
 
@@ -86,6 +96,10 @@ class Wanting:
     def accept(self) -> None:
         """HAProxy runs with what is wanted now."""
         self.accepted = {name: service.proxy for name, service in self._services.items()}
+
+    def listens(self) -> dict[str, str]:
+        """Where each service is offered, by the definition that is in use."""
+        return {name: str(service.proxy.listen) for name, service in self._services.items()}
 
     def file(self, wanted: Wanted, observed: Observed | None) -> str:
         """haproxy.cfg for what is wanted, with the instances in the slots where they are."""

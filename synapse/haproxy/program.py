@@ -46,7 +46,7 @@ def version(path: str) -> tuple[int, int]:
 
 def check(path: str, configuration: str) -> None:
     """Have HAProxy read a configuration file. Raises `ConfigurationRefused` with HAProxy's words."""
-    code, words = _run([path, "-c", "-q", "-f", configuration])
+    code, words = _run([path, "-c", "-f", configuration])
     if code != 0:
         told = alerts(words) or f"exit code {code}"
         raise ConfigurationRefused(f"HAProxy refuses {configuration}: {told.splitlines()[0]}", told)
