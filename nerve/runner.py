@@ -4,12 +4,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from nerve.checks.base import Check, Outcome, failed, seconds_text
 from nerve.health import Result
-from smartstack.forms import TcpAddress
+from nerve.services import Probe
 
 JITTER = 0.1
 """Largest share by which an interval is made longer or shorter, so that the checks of a fleet do not march in step."""
@@ -20,14 +20,6 @@ or of the checked program on a busy machine, and the last read that began just b
 
 RESULTS_LIMIT = 1000
 """Most results that wait for the loop, for each service."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """What a service's thread does: run these checks, by name, against this address."""
-
-    address: TcpAddress
-    checks: Mapping[str, Check] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

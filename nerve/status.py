@@ -1,7 +1,7 @@
 """What the loop saw and did in its last cycle, frozen, for /status, /readyz and the `nerve status` table. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 
 from nerve.health import CheckHealth, Result, ServiceHealth, State, why
 from nerve.registrar import Report
@@ -32,7 +32,7 @@ class CheckStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    """One announced service: how it is, and what stands in the registry for it.
+    """One announced service: how it is, and its node in the registry.
 
     `registered`: the registry has its node, ours and as wanted; None while the registry does not answer. `contested`:
     another nerve has its place. `error` is what the last attempt to change its registration failed with.
@@ -52,19 +52,12 @@ class ServiceStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigStatus:
-    """What is wrong with the files as they are now: `problems` by service, the host's own file under its path."""
-
-    path: str
-    problems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    needs_restart: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The loop's last snapshot. Times are in seconds since the epoch.
 
-    `registry_error` is why the last cycle could not ask the registry. `seen_registry`: it answered at least once.
+    `registry_error` is why the last turn could not ask the registry. `seen_registry`: it answered at least once.
+    `problems` of the configuration files are by service, under the empty name those of no service. `needs_restart` are
+    the edited settings that only a restart applies.
     """
 
     daemon: str = "nerve"
@@ -79,15 +72,15 @@ class Status:
     registry_error: str | None
     seen_registry: bool
     services: Mapping[str, ServiceStatus]
-    config: ConfigStatus
+    problems: Mapping[str, tuple[str, ...]]
+    needs_restart: tuple[str, ...]
 
 
 def service_status(
-    registration: Registration, health: ServiceHealth, report: Report | None, clock_offset: float
+    registration: Registration, health: ServiceHealth, report: Report, clock_offset: float
 ) -> ServiceStatus:
-    """`clock_offset` turns a monotonic time into seconds since the epoch; `report` None: nothing was tried yet."""
-    failed = report.failed if report is not None else {}
-    errors = [reason for action, reason in failed.items() if action.node.path == registration.node.path]
+    """One service's part. `clock_offset` turns a monotonic time into seconds since the epoch."""
+    errors = [reason for action, reason in report.failed.items() if action.node.path == registration.node.path]
     return ServiceStatus(
         state=health.state,
         since=round(health.since + clock_offset, 3),
@@ -97,7 +90,7 @@ def service_status(
         node=registration.node.node,
         payload=registration.payload.decode(),
         registered=_registered(registration, report),
-        contested=report is not None and registration.node in report.contested,
+        contested=registration.node in report.contested,
         error=errors[0] if errors else None,
         checks={name: _check_status(check, clock_offset) for name, check in health.checks.items()},
     )
@@ -107,14 +100,23 @@ def ready(status: Status | None) -> tuple[bool, dict[str, object]]:
     """Whether the first full cycle is done, the registry was seen once and every announced service has a verdict; with
     what is missing. A service whose definition is bad does not hold the others back: it stands in `problems`."""
     if status is None:
-        return False, {"missing": ["the first cycle is not done"]}
+        return False, {"missing": ["the first turn of the loop"]}
     missing = [] if status.seen_registry else [f"the registry was not reached yet: {status.registry.detail}"]
     missing += [f"{name} has no verdict yet" for name, one in status.services.items() if one.state is State.UNKNOWN]
-    return not missing, {"missing": missing, "problems": status.config.problems}
+    return not missing, {"missing": missing, "problems": status.problems}
 
 
-def _registered(registration: Registration, report: Report | None) -> bool | None:
-    if report is None or report.unavailable is not None:
+def describe(status: Status | None) -> dict[str, object]:
+    """The snapshot as /status answers it."""
+    if status is None:
+        return {"daemon": "nerve", "services": {}, "registry_error": "the first turn of the loop is not done yet"}
+    return {key.name: getattr(status, key.name) for key in fields(status)} | {
+        "uptime_seconds": round(status.at - status.started, 3)
+    }
+
+
+def _registered(registration: Registration, report: Report) -> bool | None:
+    if report.unavailable is not None:
         return None
     there = report.held.get(registration.node)
     return there is not None and there.mine and there.payload == registration.payload

@@ -1,0 +1,162 @@
+"""The `nerve` command."""
+
+import json
+import os
+import time
+from typing import Any
+
+import click
+
+from nerve.address import advertised_address
+from nerve.checks.kinds import check_kinds
+from nerve.daemon import run
+from nerve.registrations import Host
+from nerve.services import announced
+from nerve.settings import Settings
+from smartstack.command import fetch_status, run_command
+from smartstack.definitions import load_settings
+from smartstack.errors import ConfigError, Problem, SmartStackError
+from smartstack.forms import ADMIN, TcpAddress
+from smartstack.instance import printable
+from smartstack.live import LiveConfiguration
+from smartstack.logs import LEVELS, EventLog, configure
+
+DEFAULT_PATH = "/etc/smartstack/nerve.yaml"
+
+_config = click.option(
+    "-c",
+    "--config",
+    "path",
+    default=DEFAULT_PATH,
+    envvar="NERVE_CONFIG",
+    show_default=True,
+    help="This host's nerve.yaml (environment: NERVE_CONFIG).",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Checks the services on this host and keeps the well ones registered, so that every synapse finds them."""
+
+
+@cli.command("run")
+@_config
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def run_(path: str, log_level: str, log_format: Any) -> None:
+    """Run in the foreground, until SIGTERM or Ctrl-C; then deregister everything.
+
+    Edits of nerve.yaml and of the service definitions take effect while it runs, service by service. A file that is
+    wrong leaves everything as it was: see the log, `nerve status`, and the metric nerve_config_problems.
+    """
+    configure(log_level, log_format)
+    run(path, EventLog("nerve"))
+
+
+@cli.command("check-config")
+@_config
+def check_config(path: str) -> None:
+    """Read nerve.yaml and every service definition, and report every problem in them. Exits with 2 if there is one."""
+    live = LiveConfiguration(Settings, path, families={"check": check_kinds()}, keep=False)
+    settings, view = live.settings, live.view
+    problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
+    try:
+        address = advertised_address(settings, path)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        address = "127.0.0.1"
+    instance_id = settings.instance_id or "host"
+    host = Host(address=address, instance_id=instance_id, labels=settings.labels, node_names=settings.node_names)
+    found = announced(settings, view.definitions, host)
+    for name, message in found.problems.items():
+        # One whose file is wrong is reported with its file already.
+        if name not in view.problems:
+            problems.append(Problem(path=path, key=f"announce.{name}", message=message))
+    if problems:
+        raise ConfigError(problems)
+    click.echo(f"ok: {_count(len(found.services), 'service')}")
+
+
+@cli.command("status")
+@_config
+@click.option("--admin", "admin", help="The daemon's admin address, instead of the one in nerve.yaml.")
+@click.option("--json", "as_json", is_flag=True, help="The whole of /status.")
+def status(path: str, admin: str | None, as_json: bool) -> None:
+    """Ask the running nerve what it sees: every service, its checks, its registration, and what is wrong."""
+    answer = fetch_status(_admin_address(path, admin))
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    for line in status_lines(answer, time.time()):
+        click.echo(line)
+
+
+def status_lines(answer: dict[str, Any], now: float) -> list[str]:
+    """/status for people; `now` in seconds since the epoch."""
+    registry = answer.get("registry", {})
+    error = answer.get("registry_error")
+    lines = [
+        f"registry  {'connected' if registry.get('connected') and not error else 'AWAY'}: "
+        f"{error or registry.get('detail', 'unknown')}"
+    ]
+    if answer.get("needs_restart"):
+        lines.append(f"restart   needed for the edited settings: {', '.join(answer['needs_restart'])}")
+    for problems in answer.get("problems", {}).values():
+        lines.extend(f"problem   {printable(problem, 500)}" for problem in problems)
+    rows = [("SERVICE", "STATE", "FOR", "ADDRESS", "REGISTERED", "REASON")]
+    for name, service in answer.get("services", {}).items():
+        rows.append(
+            (
+                name,
+                service["state"].upper() if service["state"] == "down" else service["state"],
+                _age(now - service["since"]),
+                service["address"],
+                _registered(service),
+                service["error"] or service["reason"],
+            )
+        )
+        if len(service["checks"]) > 1:
+            for check, one in service["checks"].items():
+                last = one["last"]
+                reason = f"{last['reason']} ({last['duration_seconds'] * 1000:.0f} ms)" if last else "no result yet"
+                rows.append((f"  {check}", one["state"], _age(now - one["since"]), "", "", reason))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines.append("")
+    lines.extend("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return lines
+
+
+def main() -> None:
+    """The console script."""
+    run_command(cli)
+
+
+def _registered(service: dict[str, Any]) -> str:
+    if service["contested"]:
+        return "CONTESTED"
+    return {True: "yes", False: "no", None: "unknown"}[service["registered"]]
+
+
+def _age(seconds: float) -> str:
+    """`4s`, `12m`, `3h`, `9d`: the largest unit that is not zero."""
+    for name, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{name}"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def _admin_address(path: str, admin: str | None) -> TcpAddress:
+    if admin is not None:
+        try:
+            address: TcpAddress = ADMIN.parse(admin)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--admin") from error
+        return address
+    settings = load_settings(Settings, path, os.environ)
+    if settings.admin is None:
+        raise SmartStackError(f"{path} has no admin address: give one with --admin, or set admin in the file")
+    return settings.admin
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,90 @@
+"""What nerve counts and what it shows to Prometheus. The only home of prometheus_client in nerve."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Summary, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from nerve.health import Result, State
+from nerve.plan import Action, Put
+from nerve.status import Status
+
+
+class Metrics:
+    """The counters, which the loop advances, and the gauges, which are read off the last snapshot at each scrape.
+
+    `snapshot` may be called from any thread.
+    """
+
+    def __init__(self, snapshot: Callable[[], Status | None]) -> None:
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        self._checks = Counter(
+            "nerve_check", "Checks that ran, by result", ["service", "check", "result"], registry=self.registry
+        )
+        self._seconds = Summary(
+            "nerve_check_seconds", "How long checks took", ["service", "check"], registry=self.registry
+        )
+        self._transitions = Counter(
+            "nerve_transitions", "Changes of a service's state", ["service", "to"], registry=self.registry
+        )
+        self._cycles = Counter("nerve_cycles", "Turns of the loop", registry=self.registry)
+        self._actions = Counter(
+            "nerve_registry_actions", "Changes asked of the registry", ["action", "result"], registry=self.registry
+        )
+        self.registry.register(_Gauges(snapshot))
+
+    def check(self, service: str, check: str, result: Result) -> None:
+        """A check gave a result."""
+        self._checks.labels(service, check, "passed" if result.passed else "failed").inc()
+        self._seconds.labels(service, check).observe(result.duration_seconds)
+
+    def transition(self, service: str, to: State) -> None:
+        """A service came into another state."""
+        self._transitions.labels(service, to.value).inc()
+
+    def action(self, action: Action, succeeded: bool) -> None:
+        """The registry was asked for a change."""
+        kind = "put" if isinstance(action, Put) else "remove"
+        self._actions.labels(kind, "done" if succeeded else "failed").inc()
+
+    def cycle(self) -> None:
+        """The loop turned."""
+        self._cycles.inc()
+
+
+class _Gauges(Collector):
+    def __init__(self, snapshot: Callable[[], Status | None]) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> list[Metric]:
+        """Nothing to compare with: prometheus_client would otherwise collect once to find the names."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._snapshot()
+        if status is None:
+            return
+        up = GaugeMetricFamily("nerve_service_up", "1 up, 0 down; absent while not known", labels=["service"])
+        registered = GaugeMetricFamily(
+            "nerve_registered", "1 while the registry has the service's node", labels=["service"]
+        )
+        for name, service in status.services.items():
+            if service.state is not State.UNKNOWN:
+                up.add_metric([name], float(service.state is State.UP))
+            if service.registered is not None:
+                registered.add_metric([name], float(service.registered))
+        yield up
+        yield registered
+        problems = GaugeMetricFamily(
+            "nerve_config_problems", "Problems of the configuration files as they are now", labels=["service"]
+        )
+        for name, texts in status.problems.items():
+            problems.add_metric([name], float(len(texts)))
+        yield problems
+        connected = float(status.registry.connected)
+        yield GaugeMetricFamily("nerve_registry_connected", "1 while the link to the registry is up", value=connected)
+        for counter, value in sorted(status.registry.counters.items()):
+            yield CounterMetricFamily(f"nerve_registry_{counter}", f"The registry link's {counter}", value=float(value))
