@@ -32,7 +32,7 @@ class LiveConfiguration(Generic[S]):
     the settings are still the last good ones. The first read raises `ConfigError` when the settings are wrong.
     With `keep`, each good definition is copied to the state directory, where a restart finds it if the file is
     broken by then; without, the disk is only read. `live` names the keys (dotted; a prefix is enough) that the daemon
-    takes from `settings` at each turn; a change of any other key is a problem until the next start.
+    takes from `settings` at each turn; a change of any other key is a problem until the next start. None: every key is taken.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class LiveConfiguration(Generic[S]):
         *,
         families: Mapping[str, Mapping[str, type]] | None = None,
         env: Mapping[str, str] | None = None,
-        live: Collection[str] = (),
+        live: Collection[str] | None = None,
         keep: bool = True,
     ) -> None:
         self._model = model
         self.path = os.path.abspath(path)
         self._env = os.environ if env is None else env
-        self._live = tuple(live)
+        self._live = live
         self.settings: S = self._load()
         self._first = self.settings
         self.problems: tuple[Problem, ...] = ()
@@ -103,11 +103,14 @@ class LiveConfiguration(Generic[S]):
         return {os.path.dirname(self.path), self._first.services, *self._more(self.settings)}
 
     def _later(self, settings: S) -> tuple[Problem, ...]:
+        if self._live is None:
+            return ()
+        live = tuple(self._live)
         before = dict(_leaves(self._first))
         return tuple(
             Problem(path=self.path, key=key, message="the change takes effect when the daemon is started again")
             for key, value in _leaves(settings)
-            if value != before.get(key) and not any(key == name or key.startswith(f"{name}.") for name in self._live)
+            if value != before.get(key) and not any(key == name or key.startswith(f"{name}.") for name in live)
         )
 
     def _load(self) -> S:

@@ -17,7 +17,8 @@ class Snapshot:
     """Everything that the loop saw and decided in one turn. Nothing in it changes afterwards.
 
     `at` and `started` are in seconds since the epoch. `plan` is what was done in this turn. `error` is what keeps
-    HAProxy from being as it should be. `listens` is where each service is offered. `problems` are by service, "" for the host's own file.
+    HAProxy from being as it should be. `listens` is where each service is offered. `problems` are by service, "" for
+    the host's own file.
     """
 
     at: float

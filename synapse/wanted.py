@@ -68,7 +68,8 @@ class Wanting:
         return Wanted(services=dict(self._services), structure=self._structure)
 
     def use(self, renderer: Renderer) -> None:
-        """Render with these templates from now on. Raises `TemplateError` when a service cannot be, changing nothing."""
+        """Render with these templates from now on. Raises `TemplateError`, changing nothing, when a service cannot be
+        rendered with them."""
         renderer.global_part("")
         for service in self._services.values():
             renderer.digest(service)
