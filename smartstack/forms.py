@@ -247,9 +247,11 @@ def _ensemble_member(text: str) -> str:
 
 def _node_path(path: str) -> str:
     parts = path.removeprefix("/").split("/")
-    fine = all(part.isprintable() and len(part.encode()) <= 255 for part in parts)
+    fine = all(part.isprintable() and " " not in part and len(part.encode()) <= 255 for part in parts)
     if not fine or not _is_clean(path) or len(path) > _TEXT_LIMIT:
-        raise ValueError("must be a path without '.', '..', empty parts, a '/' at the end or control characters")
+        raise ValueError(
+            "must be a path without '.', '..', empty parts, spaces, control characters or a '/' at the end"
+        )
     return path
 
 

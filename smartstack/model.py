@@ -30,7 +30,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Form:
     """How a value is written: `parse` turns what stands in the file into what the field holds.
 
