@@ -208,7 +208,7 @@ JSON = st.recursive(
 )
 KEYS = ("host", "port", "name", "weight", "haproxy_server_options", "labels")
 NEARLY_GOOD = st.fixed_dictionaries(
-    {"host": ADDRESSES | JSON, "port": st.integers(-1, 70_000) | JSON}, optional={key: JSON for key in KEYS[2:]}
+    {"host": ADDRESSES | JSON, "port": st.integers(-1, 70_000) | JSON}, optional=dict.fromkeys(KEYS[2:], JSON)
 )
 
 
