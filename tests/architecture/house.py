@@ -14,9 +14,11 @@ FOREIGN: Final = {
 
 PURE: Final = frozenset(
     {
+        "nerve.checks.base",
         "nerve.health",
         "nerve.plan",
         "nerve.registrations",
+        "nerve.services",
         "nerve.settings",
         "smartstack.definition",
         "smartstack.errors",
@@ -36,7 +38,6 @@ PURE: Final = frozenset(
         "synapse.proxy",
         "synapse.selection",
         "synapse.settings",
-        "synapse.status",
     }
 )
 """Facts, formats and decisions: they import each other and harmless parts of the standard library, nothing else."""
@@ -82,11 +83,11 @@ COMMAND_LINES: Final = frozenset({"nerve.cli", "smartstack.cli", "smartstack.com
 """The uppermost layer: nobody below imports them."""
 
 HOMES: Final = {
-    "click": ("nerve.cli", "smartstack.cli", "smartstack.command", "smartstack.demo", "synapse.cli"),
+    "click": ("nerve.cli", "smartstack.cli", "smartstack.command", "synapse.cli"),
     "jinja2": ("synapse.render",),
     "kazoo": ("smartstack.registry.zookeeper",),
     "prometheus_client": ("nerve.metrics", "smartstack.admin", "synapse.metrics"),
-    "requests": ("nerve.checks.http", "smartstack.command", "smartstack.demo"),
+    "requests": ("nerve.checks.http", "smartstack.command"),
     "urllib3": ("nerve.checks.http",),  # comes with requests, which shows its exceptions
     "waitress": ("smartstack.admin",),
     "watchdog": ("smartstack.files",),

@@ -66,6 +66,20 @@ def test_the_tables_name_only_what_is_there(named: frozenset[str]) -> None:
     assert sorted(named - KNOWN) == []
 
 
+def test_every_home_is_lived_in() -> None:
+    """A module that no longer needs a library is no longer its home."""
+    empty = [
+        f"{library}: {home}"
+        for library, homes in house.HOMES.items()
+        for home in homes
+        if not any(
+            rules.below(source.name, home) and any(rules.below(each.module, library) for each in source.imports)
+            for source in SOURCES
+        )
+    ]
+    assert empty == []
+
+
 def test_every_library_is_declared() -> None:
     """What is imported stands among the dependencies of the project, and the other way round."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
