@@ -126,9 +126,9 @@ class Definitions:
             return Problem(path=str(self._directory), message=message)
         found = _Directory()
         for file in files:
-            name, _, suffix = file.rpartition(".")
+            name, dot, suffix = file.rpartition(".")
             # Hidden files, and what editors and rsync leave beside a file while they write it.
-            if suffix not in ("yaml", "yml") or file.startswith((".", "#", "~")):
+            if not dot or suffix not in ("yaml", "yml") or file.startswith((".", "#", "~")):
                 continue
             path = str(self._directory / file)
             if NAME.fullmatch(name):

@@ -23,7 +23,7 @@ _TEXT_LIMIT = 1000
 _SOCKET_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
 _UNITS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
@@ -114,10 +114,11 @@ def _seconds(text: str) -> float | None:
 
 def write_duration(seconds: float) -> str:
     """`1m`, `2s`, `250ms`: the largest unit in which it is a whole number."""
-    for unit, milliseconds in _UNITS.items():
-        if seconds * 1000 % milliseconds == 0:
-            return f"{seconds * 1000 / milliseconds:.0f}{unit}"
-    return f"{seconds * 1000:g}ms"
+    milliseconds = round(seconds * 1000, 3)
+    for unit, size in _UNITS.items():
+        if milliseconds % size == 0:
+            return f"{milliseconds / size:.0f}{unit}"
+    return f"{milliseconds:.3f}ms"
 
 
 def _percent(value: Any) -> float:
