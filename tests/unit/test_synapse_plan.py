@@ -240,7 +240,7 @@ def test_the_reasons_to_reload(
     distrusted: Mapping[str, str],
     reasons: tuple[str, ...],
 ) -> None:
-    """A reload is for the structure, and for answers that did not fit; the reasons say which, in an order that stays."""
+    """A reload is for the structure, and for answers that did not fit; the reasons say which, in order."""
     observed = Observed(pid=1, description=runs, backends={"web": slots("spare"), "api": slots("spare")})
     assert plan(observed, {}, wanted, running, distrusted) == Plan(reload_reasons=reasons)
 

@@ -1,0 +1,1 @@
+"""Generated text held against files: adding a case is adding a file."""

@@ -1,0 +1,1 @@
+"""Tests of one module each: tables with named rows, no server but what a test makes itself."""

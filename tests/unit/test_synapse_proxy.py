@@ -1,0 +1,77 @@
+"""How many slots a service gets, and what an instance's weight is to HAProxy."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from smartstack.definition import Balance
+from smartstack.instance import Instance
+from synapse.proxy import Admin, Slot, Target, server_weight, slot_count, targets
+from tests.support.definitions import proxy
+
+SLOTS: Mapping[str, tuple[int | None, int, bool, int]] = {
+    "a new service without instances": (None, 0, False, 4),
+    "a new service with one": (None, 1, False, 4),
+    "a new service with two: two to spare": (None, 2, False, 4),
+    "a new service with three: the next step": (None, 3, False, 8),
+    "a new service with six": (None, 6, False, 8),
+    "a new service with ten: a quarter to spare": (None, 10, False, 16),
+    "a new service with a hundred": (None, 100, False, 128),
+    "all but one slot taken: stays": (4, 3, False, 4),
+    "all but one slot taken, and a reload happens anyway: stays": (4, 3, True, 4),
+    "all slots taken: grows": (4, 4, False, 8),
+    "one more than there are slots: grows": (4, 5, False, 8),
+    "far more than there are slots: grows in one step": (4, 100, False, 128),
+    "nothing left and no reload due: stays": (128, 0, False, 128),
+    "nothing left and a reload due: shrinks": (128, 0, True, 4),
+    "three quarters of no use and a reload due: shrinks": (32, 6, True, 8),
+    "not quite three quarters: stays": (32, 7, True, 32),
+    "half in use: stays": (16, 8, True, 16),
+    "an odd count, of a site's own template: stays": (5, 2, True, 5),
+    "no slots at all: grows": (0, 0, False, 4),
+}
+
+
+@pytest.mark.parametrize(("current", "needed", "may_shrink", "count"), SLOTS.values(), ids=SLOTS)
+def test_slot_count(current: int | None, needed: int, may_shrink: bool, count: int) -> None:
+    """One slot is always free; growing goes in steps with a quarter to spare, shrinking only along with a reload."""
+    assert slot_count(current, needed, may_shrink=may_shrink) == count
+
+
+WEIGHTS: Mapping[str, tuple[int | None, Balance, int]] = {
+    "none given": (None, "leastconn", 100),
+    "given": (50, "leastconn", 50),
+    "the largest": (256, "roundrobin", 256),
+    "draining": (0, "leastconn", 0),
+    "none given, on a hash ring": (None, "random", 13),
+    "the largest, on a hash ring": (256, "source", 32),
+    "draining, on a hash ring": (0, "hash", 0),
+    "the least that serves still serves on a hash ring": (1, "hash", 1),
+    "next to the least": (9, "random", 2),
+}
+
+
+@pytest.mark.parametrize(("given", "balance", "weight"), WEIGHTS.values(), ids=WEIGHTS)
+def test_server_weight(given: int | None, balance: Balance, weight: int) -> None:
+    """Weights are taken as they are, or an eighth of them, rounded up, where each unit costs memory; 0 stays 0."""
+    assert server_weight(given, balance) == weight
+
+
+def test_targets_are_the_instances_with_these_weights() -> None:
+    """Address by address in the order given, weighed for the balance algorithm of the definition."""
+    instances = [Instance(host="10.0.0.1", port=80, weight=0), Instance(host="::1", port=81)]
+    assert targets(instances, proxy(balance="random")) == (
+        Target(host="10.0.0.1", port=80, weight=0),
+        Target(host="::1", port=81, weight=13),
+    )
+
+
+@pytest.mark.parametrize(
+    ("admin", "weight", "serves"),
+    [(Admin.READY, 1, True), (Admin.READY, 0, False), (Admin.DRAIN, 1, False), (Admin.MAINT, 1, False)],
+)
+def test_a_slot_serves_when_it_is_ready_and_weighs_something(admin: Admin, weight: int, serves: bool) -> None:
+    """Drained, disabled and weightless slots get no new requests; what HAProxy's own check says is another matter."""
+    for up in (True, False):
+        slot = Slot(name="s1", host="10.0.0.1", port=80, weight=weight, admin=admin, up=up)
+        assert slot.serves is serves
