@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from nerve.address import advertised_address
-from nerve.checks.kinds import check_kinds
 from nerve.daemon import run
 from nerve.registrations import Host
 from nerve.services import announced
@@ -17,6 +16,7 @@ from smartstack.command import fetch_status, run_command
 from smartstack.definitions import load_settings
 from smartstack.errors import ConfigError, Problem, SmartStackError
 from smartstack.forms import ADMIN, TcpAddress
+from smartstack.installed import check_families
 from smartstack.instance import printable
 from smartstack.live import LiveConfiguration
 from smartstack.logs import LEVELS, EventLog, configure
@@ -57,7 +57,7 @@ def run_(path: str, log_level: str, log_format: Any) -> None:
 @_config
 def check_config(path: str) -> None:
     """Read nerve.yaml and every service definition, and report every problem in them. Exits with 2 if there is one."""
-    live = LiveConfiguration(Settings, path, families={"check": check_kinds()}, keep=False)
+    live = LiveConfiguration(Settings, path, families=check_families(), keep=False)
     settings, view = live.settings, live.view
     problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
     try:
@@ -95,10 +95,8 @@ def status_lines(answer: dict[str, Any], now: float) -> list[str]:
     """/status for people; `now` in seconds since the epoch."""
     registry = answer.get("registry", {})
     error = answer.get("registry_error")
-    lines = [
-        f"registry  {'connected' if registry.get('connected') and not error else 'AWAY'}: "
-        f"{error or registry.get('detail', 'unknown')}"
-    ]
+    link = "connected" if registry.get("connected") and not error else "AWAY"
+    lines = [f"registry  {link}: {error or registry.get('detail', 'unknown')}"]
     if answer.get("needs_restart"):
         lines.append(f"restart   needed for the edited settings: {', '.join(answer['needs_restart'])}")
     for problems in answer.get("problems", {}).values():

@@ -6,12 +6,12 @@ import socket
 from pathlib import Path
 
 from nerve.address import advertised_address
-from nerve.checks.kinds import check_kinds
 from nerve.loop import Nerve
 from nerve.runner import Runner
 from nerve.settings import Settings
 from nerve.status import describe, ready
 from smartstack.admin import AdminServer, standard_routes
+from smartstack.installed import check_families
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
 from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
@@ -28,7 +28,7 @@ def run(path: str, log: EventLog) -> None:
     admin address is taken, or the registry cannot be used.
     """
     path = os.path.abspath(path)
-    live = LiveConfiguration(Settings, path, families={"check": check_kinds()})
+    live = LiveConfiguration(Settings, path, families=check_families())
     settings = live.settings
     wake = Wake()
     stopping = install_signals(wake)

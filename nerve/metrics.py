@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Summary, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, Summary, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -19,8 +19,11 @@ class Metrics:
     """
 
     def __init__(self, snapshot: Callable[[], Status | None]) -> None:
-        disable_created_metrics()
+        # A counter's time of creation would double the number of series, and nobody asks for it.
+        disable_created: Callable[[], None] = disable_created_metrics
+        disable_created()
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._checks = Counter(
             "nerve_check", "Checks that ran, by result", ["service", "check", "result"], registry=self.registry
         )
