@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from kazoo.client import KazooClient
 
 from smartstack.errors import RegistryRefused, RegistryUnavailable
-from smartstack.forms import DirectoryUrl
+from smartstack.forms import DirectoryUrl, ZooKeeperUrl
 from smartstack.instance import decode, payload_in_name, printable
 from smartstack.registry.directory import DirectoryReader, DirectoryWriter
 from smartstack.registry.directory.layout import file_name, service_directory
@@ -33,6 +34,8 @@ from smartstack.registry.protocol import (
     Ring,
     Unknown,
 )
+from smartstack.registry.zookeeper import ZooKeeperReader, ZooKeeperWriter
+from tests.support.zookeeper_links import abandon
 
 End = TypeVar("End", RegistryReader, RegistryWriter)
 
@@ -366,7 +369,54 @@ class MemoryUnderTest(RegistryUnderTest):
         self.memory.expire(writer)
 
 
+class ZooKeeperUnderTest(RegistryUnderTest):
+    """`zookeeper:` below a root of its own on the common server."""
+
+    def __init__(self, url: ZooKeeperUrl, client: KazooClient) -> None:
+        super().__init__()
+        self.url = url
+        self._client = client
+        self._outside: set[str] = set()
+
+    def new_reader(self) -> RegistryReader:
+        return _NotingReader(self.url, self._outside)
+
+    def new_writer(self) -> RegistryWriter:
+        return ZooKeeperWriter(self.url, session_timeout_seconds=3)
+
+    def inject(self, path: str, node: str, payload: bytes) -> None:
+        self._client.create(f"{self.url.root}/{path}/{node}", payload, makepath=True)
+
+    def delete(self, path: str, node: str) -> None:
+        self._client.delete(f"{self.url.root}/{path}/{node}")
+
+    def kill(self, writer: RegistryWriter) -> None:
+        """Its connection breaks without a word: the server keeps the session, and its nodes, for the time-out."""
+        assert isinstance(writer, ZooKeeperWriter)
+        abandon(writer)
+
+    def close(self) -> None:
+        super().close()
+        for path in self._outside:
+            self._client.delete("/" + path.split("/")[1], recursive=True)
+
+
+class _NotingReader(ZooKeeperReader):
+    """Notes which paths outside the root were used, so that they can be cleaned."""
+
+    def __init__(self, url: ZooKeeperUrl, outside: set[str]) -> None:
+        super().__init__(url, session_timeout_seconds=30)
+        self._outside = outside
+
+    def read(self, paths: Collection[str]) -> Mapping[str, Listing | Unknown]:
+        self._outside.update(path for path in paths if path.startswith("/"))
+        return super().read(paths)
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest], RegistryUnderTest]] = {
     "memory": lambda request: MemoryUnderTest(),
     "directory": lambda request: DirectoryUnderTest(request.getfixturevalue("tmp_path") / "registry"),
+    "zookeeper": lambda request: ZooKeeperUnderTest(
+        request.getfixturevalue("zookeeper_url"), request.getfixturevalue("zookeeper_client")
+    ),
 }

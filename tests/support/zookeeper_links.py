@@ -1,6 +1,8 @@
 """Readers and writers on ZooKeeper for tests: connected when they are handed out, stopped when the test ends."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -86,3 +88,14 @@ def listing(reader: ZooKeeperReader, path: str = WEB) -> Listing:
 def addresses(reader: ZooKeeperReader, path: str = WEB) -> list[str]:
     """The addresses in the listing, which the test expects to be known."""
     return [record.instance.address for record in listing(reader, path).records]
+
+
+def abandon(link: ZooKeeperReader | ZooKeeperWriter) -> None:
+    """End its connection as the kernel does for a killed process: nobody tells the server that the session is over."""
+    client = link._link._client
+    assert client is not None
+    client._kazoo._stopped.set()
+    with suppress(OSError, AttributeError):
+        client._connection._socket.shutdown(socket.SHUT_RDWR)
+    eventually(lambda: client.dead)
+    client._kazoo.handler.stop()

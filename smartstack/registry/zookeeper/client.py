@@ -1,9 +1,8 @@
 """One kazoo client, kept on a short lead: what it may wait for, what it may call, how it ends.
 
-Six of kazoo's inner functions are wrapped on the one client object, because kazoo has no setting for what they do:
-how long a connect and its answer may take, what is sent as the last transaction seen, when watch events are handed
-over, and what an event is. All of them run on kazoo's connection thread, so nothing in them waits for anything but the
-socket.
+Four of kazoo's inner functions are wrapped on the one client object, because kazoo has no setting for what they do:
+how long a connect and its answer may take, what is sent as the last transaction seen, and what an event is. All of
+them run on kazoo's connection thread, so nothing in them waits for anything but the socket.
 """
 
 import contextlib
@@ -11,7 +10,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from kazoo.client import KazooClient
@@ -19,7 +18,7 @@ from kazoo.exceptions import ConnectionDropped, KazooException
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KazooState
 
-from smartstack.registry.zookeeper.wire import Event, EventKind, Request, read_event
+from smartstack.registry.zookeeper.wire import Event, Request, read_event
 
 CONNECT_SECONDS = 2.0
 """Longest wait for a TCP connection to one server; kazoo's own is the whole session time-out for each."""
@@ -28,20 +27,13 @@ RETRY_SECONDS = 3.0
 """Longest pause between two rounds of connecting; it must stay well below the session time-out, because all sessions
 start anew to age when ZooKeeper comes back."""
 
-_QUIET_SECONDS = 0.001
-"""How long the socket must be silent after a deletion before it is told: the creation that belongs to the same
-transaction comes as a message of its own, and nobody may see the time between the two."""
-
-_BATCH_SECONDS = 0.02
-"""Longest time that an event is kept back while others follow it."""
-
 _log = logging.getLogger("kazoo")
 
 
 class Client:
     """A client from its start to its end; a dead one is replaced, never revived.
 
-    `on_state` hears on the connection thread that the link is up (True) or not, `on_events` what watches reported.
+    `on_state` hears on the connection thread that the link is up (True) or not, `on_event` what a watch reported.
     Neither may block.
     """
 
@@ -51,13 +43,11 @@ class Client:
         session_timeout_seconds: float,
         *,
         on_state: Callable[["Client", bool], None],
-        on_events: Callable[["Client", Sequence[Event]], None],
+        on_event: Callable[["Client", Event], None],
     ) -> None:
         self._session_timeout_seconds = session_timeout_seconds
         self._on_state = on_state
-        self._on_events = on_events
-        self._batch: list[Event] = []
-        self._batch_since = 0.0
+        self._on_event = on_event
         self._cut_off_since = time.monotonic()
         self._last_error = ""
         pause = min(RETRY_SECONDS, session_timeout_seconds / 3)
@@ -74,10 +64,6 @@ class Client:
         self._connection._connect = self._connect
         self._kazoo_invoke = self._connection._invoke
         self._connection._invoke = self._invoke
-        self._kazoo_read_socket = self._connection._read_socket
-        self._connection._read_socket = self._read_socket
-        self._kazoo_read_response = self._connection._read_response
-        self._connection._read_response = self._read_response
         self._connection._read_watch_event = self._read_watch_event
         self._kazoo_create_connection = self._kazoo.handler.create_connection
         self._kazoo.handler.create_connection = self._create_connection
@@ -167,32 +153,8 @@ class Client:
         """A server that just starts accepts connections and never answers them; kazoo waits the session time-out."""
         return self._kazoo_invoke(min(timeout, self._session_timeout_seconds / 3), *args, **options)
 
-    def _read_socket(self, read_timeout: float) -> Any:
-        response = self._kazoo_read_socket(read_timeout)
-        if self._batch and not self._more_events_come():
-            self._hand_over()
-        return response
-
-    def _read_response(self, *args: Any) -> Any:
-        """What came before an answer is known before it: the server sends the events of a change first."""
-        if self._batch:
-            self._hand_over()
-        return self._kazoo_read_response(*args)
-
-    def _hand_over(self) -> None:
-        batch, self._batch = self._batch, []
-        self._on_events(self, batch)
-
     def _read_watch_event(self, buffer: bytes, offset: int) -> None:
+        """Told at once, and so before any answer that the server sent later."""
         event = read_event(buffer, offset)
-        if event is None:
-            return
-        if not self._batch:
-            self._batch_since = time.monotonic()
-        self._batch.append(event)
-
-    def _more_events_come(self) -> bool:
-        if time.monotonic() - self._batch_since > _BATCH_SECONDS:
-            return False
-        patience = _QUIET_SECONDS if self._batch[-1].kind is EventKind.DELETED else 0.0
-        return bool(self._kazoo.handler.select([self._connection._socket], [], [], patience)[0])
+        if event is not None:
+            self._on_event(self, event)

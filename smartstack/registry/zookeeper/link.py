@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,16 +59,14 @@ class LinkState:
 class Link:
     """Owns the client, replaces a dead one, and turns every failure of the link into `RegistryUnavailable`.
 
-    `on_events` hears the generation and what the watches reported, on kazoo's thread; the ring follows by itself.
+    `on_event` hears the generation and what a watch reported, on kazoo's thread; the ring follows by itself.
     """
 
-    def __init__(
-        self, hosts: str, session_timeout_seconds: float, on_events: Callable[[int, Sequence[Event]], None]
-    ) -> None:
+    def __init__(self, hosts: str, session_timeout_seconds: float, on_event: Callable[[int, Event], None]) -> None:
         self.hosts = hosts
         self.session_timeout_seconds = session_timeout_seconds
         self.answer_seconds = max(1.0, min(5.0, session_timeout_seconds / 3))
-        self._on_events = on_events
+        self._on_event = on_event
         self._ring: Ring = _silence
         self._client: Client | None = None
         self._lock = threading.Lock()
@@ -184,7 +182,7 @@ class Link:
 
     def _new_client(self) -> None:
         client = Client(
-            self.hosts, self.session_timeout_seconds, on_state=self._client_state, on_events=self._client_events
+            self.hosts, self.session_timeout_seconds, on_state=self._client_state, on_event=self._client_event
         )
         self._client = client
         client.start()
@@ -214,11 +212,11 @@ class Link:
                 self._counters["sessions"] += session != before.session
         self._ring()
 
-    def _client_events(self, client: Client, events: Sequence[Event]) -> None:
+    def _client_event(self, client: Client, event: Event) -> None:
         if client is not self._client:
             return
-        self._counters["events"] += len(events)
-        self._on_events(self._state.generation, events)
+        self._counters["events"] += 1
+        self._on_event(self._state.generation, event)
         self._ring()
 
 

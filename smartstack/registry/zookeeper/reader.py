@@ -13,18 +13,22 @@ from smartstack.registry.protocol import LinkStatus, Listing, Ring, Unknown
 from smartstack.registry.zookeeper import paths as tree
 from smartstack.registry.zookeeper import wire
 from smartstack.registry.zookeeper.link import Link
-from smartstack.registry.zookeeper.services import Entry, Service, entry, unreadable
+from smartstack.registry.zookeeper.services import Change, Entry, Service, entry, unreadable
 from smartstack.registry.zookeeper.wire import Event, EventKind, Request, describe
 
 _ABSENT_ROUNDS = 3
 """How often a path that is made and removed while it is looked at is looked at again in one call."""
+
+_CHASE_ROUNDS = 20
+"""How often one call follows nodes that go while they are read."""
 
 
 class ZooKeeperReader:
     """Reads services and keeps them read.
 
     With *recursive* watches (ZooKeeper 3.6 and later) one watch for each service reports every change with the node's
-    name: a new or changed node costs one read, none if its name holds the payload, and a removed one costs nothing.
+    name: a new or changed node costs one read, none if its name holds the payload, and all removed ones together cost
+    one short question.
     Otherwise, or when `recursive` is False, a service's list of names and each node's data are watched, once each: a
     change costs two requests at most.
     """
@@ -34,11 +38,12 @@ class ZooKeeperReader:
         self._wants_recursive = recursive
         self._recursive = recursive
         self._events: deque[tuple[int, Event]] = deque()
-        self._link = Link(url.hosts, session_timeout_seconds, self._keep_events)
+        self._link = Link(url.hosts, session_timeout_seconds, self._keep_event)
         self._generation = 0
         self._services: dict[str, Service] = {}
         self._watched: set[str] = set()
         self._unknown: dict[str, Unknown] = {}
+        self._gone_meanwhile = False
 
     def start(self, ring: Ring) -> None:
         """Begin to connect, without waiting."""
@@ -51,9 +56,7 @@ class ZooKeeperReader:
         try:
             self._generation_of_now()
             self._want(wanted.values())
-            self._take_events()
-            self._load()
-            self._refresh()
+            self._catch_up()
         except RegistryUnavailable as error:
             reason = str(error)
         current = self._link.usable and self._link.state.generation == self._generation
@@ -76,9 +79,9 @@ class ZooKeeperReader:
         """See `RegistryReader.stop`; takes two seconds at most."""
         self._link.stop()
 
-    def _keep_events(self, generation: int, events: Sequence[Event]) -> None:
-        """On kazoo's thread: keep them for the loop."""
-        self._events.extend((generation, event) for event in events)
+    def _keep_event(self, generation: int, event: Event) -> None:
+        """On kazoo's thread: keep it for the loop."""
+        self._events.append((generation, event))
 
     def _unknown_because(self, full: str, reason: str) -> Unknown:
         """The same object as long as the reason is the same, and the same `since` as long as nothing is known."""
@@ -112,6 +115,22 @@ class ZooKeeperReader:
                 pass  # also an error tells that there is no watch
         self._watched -= surplus
 
+    def _catch_up(self) -> None:
+        """Read what has to be read, until no node was gone when its turn came.
+
+        A node that is gone may have made room for another in the same transaction. The events that say so were sent
+        before the answer and so are here already; without them the listing would show a moment that never was.
+        """
+        self._take_events()
+        self._confirm_deletions()
+        for _round in range(_CHASE_ROUNDS):
+            self._gone_meanwhile = False
+            self._load()
+            self._refresh()
+            if not self._gone_meanwhile:
+                break
+            self._take_events()
+
     def _take_events(self) -> None:
         note = self._note_recursive if self._recursive else self._note_once
         while self._events:
@@ -119,10 +138,20 @@ class ZooKeeperReader:
             if generation == self._generation:
                 note(event)
 
+    def _confirm_deletions(self) -> None:
+        """A deletion may be the first half of a replacement whose second half is still on its way. The server sends
+        both before it answers anything that is asked now, so one question brings certainty for all deletions so far;
+        those that come with its answer are for the next call, for which their ring has asked."""
+        changed = [service for service in self._services.values() if service.changed and service.loaded]
+        doubtful = [service for service in changed if service.confirm_deletions()]
+        if doubtful:
+            for _answer in self._link.ask([wire.exists(doubtful[0].path, watch=False)]):
+                self._take_events()
+
     def _note_recursive(self, event: Event) -> None:
         parent, name = tree.split(event.path)
         if name and (service := self._services.get(parent)) is not None:
-            service.changed[name] = event.kind is not EventKind.DELETED
+            service.changed[name] = Change.MAYBE_GONE if event.kind is EventKind.DELETED else Change.READ
 
     def _note_once(self, event: Event) -> None:
         """A deleted node is looked at again too: it may have been replaced in one step, which must show no gap."""
@@ -130,7 +159,7 @@ class ZooKeeperReader:
         if event.kind is not EventKind.CHANGED and (service := self._services.get(event.path)) is not None:
             service.relist = True
         if event.kind is not EventKind.CHILDREN and (service := self._services.get(parent)) is not None:
-            service.changed[name] = True
+            service.changed[name] = Change.READ
 
     def _load(self) -> None:
         """Read whole services: watch first, so that nothing can change unseen."""
@@ -177,14 +206,16 @@ class ZooKeeperReader:
                 service.fail(f"cannot read {path} in ZooKeeper: {describe(names)}")
                 continue
             service.relist = False
-            service.changed.update(dict.fromkeys(service.names - frozenset(names), False))
-            service.changed.update(dict.fromkeys(frozenset(names) - service.names, True))
+            service.changed.update(dict.fromkeys(service.names - frozenset(names), Change.GONE))
+            service.changed.update(dict.fromkeys(frozenset(names) - service.names, Change.READ))
         reads: list[tuple[Service, str]] = []
         for service in self._services.values():
             if not (service.changed and service.loaded):
                 continue
-            for name, there in list(service.changed.items()):
-                if not there:
+            for name, change in list(service.changed.items()):
+                if change is Change.MAYBE_GONE:
+                    continue
+                if change is Change.GONE:
                     service.apply(name, None)
                 elif (found := _entry_in_name(name)) is not None:
                     service.apply(name, found)
@@ -241,6 +272,7 @@ class ZooKeeperReader:
         requests: Iterator[Request] = (wire.get(tree.join(service.path, name), watch=watch) for service, name in reads)
         for (service, name), (_request, answer) in zip(reads, self._link.ask(requests), strict=True):
             if isinstance(answer, NoNodeError):
+                self._gone_meanwhile = True
                 yield service, name, None
             elif isinstance(answer, Exception):
                 yield service, name, unreadable(name, answer)

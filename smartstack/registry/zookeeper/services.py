@@ -1,5 +1,7 @@
 """What a reader knows of each service: its nodes, what has to be read again, and the listing made of it."""
 
+import enum
+
 from smartstack.instance import decode, printable
 from smartstack.registry.protocol import Listing, Record, Refused
 from smartstack.registry.zookeeper.wire import describe
@@ -7,11 +9,19 @@ from smartstack.registry.zookeeper.wire import describe
 Entry = Record | Refused
 
 
+class Change(enum.Enum):
+    """What is known of a node since it was last read."""
+
+    READ = "it was made or changed and has to be read"
+    MAYBE_GONE = "it was deleted; what was made in its place in the same step may still be on its way"
+    GONE = "it was deleted and nothing came in its place"
+
+
 class Service:
     """The nodes of one service, under one path.
 
     `loaded` says that the nodes are what the registry has, but for those in `changed` and, where `relist` is set, for
-    the list of names. `changed` maps a node's name to whether it may still be there: False needs no read.
+    the list of names.
     """
 
     __slots__ = ("_listing", "_nodes", "_stale", "changed", "failure", "loaded", "path", "relist")
@@ -20,11 +30,17 @@ class Service:
         self.path = path
         self.loaded = False
         self.relist = False
-        self.changed: dict[str, bool] = {}
+        self.changed: dict[str, Change] = {}
         self.failure: str | None = None
         self._nodes: dict[str, Entry] = {}
         self._listing = Listing()
         self._stale = False
+
+    def confirm_deletions(self) -> bool:
+        """What may be gone is gone unless an event that comes now says otherwise; whether there is any such."""
+        doubtful = [name for name, change in self.changed.items() if change is Change.MAYBE_GONE]
+        self.changed.update(dict.fromkeys(doubtful, Change.GONE))
+        return bool(doubtful)
 
     @property
     def names(self) -> frozenset[str]:

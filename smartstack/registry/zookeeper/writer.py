@@ -39,7 +39,7 @@ class ZooKeeperWriter:
     def __init__(self, url: ZooKeeperUrl, *, session_timeout_seconds: float = 10.0) -> None:
         self._root = url.root
         self._events: deque[tuple[int, Event]] = deque()
-        self._link = Link(url.hosts, session_timeout_seconds, self._keep_events)
+        self._link = Link(url.hosts, session_timeout_seconds, self._keep_event)
         self._generation = 0
         self._session: int | None = None
         self._seen: dict[str, _Place] = {}
@@ -120,9 +120,9 @@ class ZooKeeperWriter:
         """
         self._link.stop()
 
-    def _keep_events(self, generation: int, events: Sequence[Event]) -> None:
-        """On kazoo's thread: keep them for the loop."""
-        self._events.extend((generation, event) for event in events)
+    def _keep_event(self, generation: int, event: Event) -> None:
+        """On kazoo's thread: keep it for the loop."""
+        self._events.append((generation, event))
 
     def _path(self, node: NodeId) -> str:
         return tree.join(tree.absolute(self._root, node.path), node.node)
