@@ -8,9 +8,9 @@ addresses, numbers in range, text without control characters.
 import posixpath
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, TypeAlias
 
+from smartstack.addresses import ADDRESS, canonical_ip, host_name, is_clean, names_no_machine, split_port
 from smartstack.instance import LABEL_LIMIT, NAME
 from smartstack.model import Form, FormError
 
@@ -21,8 +21,6 @@ ZOOKEEPER_PORT = 2181
 
 _TEXT_LIMIT = 1000
 _SOCKET_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+")
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
 _DURATION = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
 _UNITS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -130,7 +128,7 @@ def _percent(value: Any) -> float:
 
 def _listen(value: Any) -> Listen:
     if isinstance(value, str) and value.startswith("/"):
-        if len(value) > SOCKET_PATH_LIMIT or not _SOCKET_PATH.fullmatch(value) or not _is_clean(value):
+        if len(value) > SOCKET_PATH_LIMIT or not _SOCKET_PATH.fullmatch(value) or not is_clean(value):
             allowed = "made of letters, digits, '_', '.', '-' and '/'"
             raise ValueError(f"must be a path of at most {SOCKET_PATH_LIMIT} bytes, {allowed}, without '..'")
         return UnixSocket(value)
@@ -138,8 +136,8 @@ def _listen(value: Any) -> Listen:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65_535:
         return TcpAddress("127.0.0.1", value)
     if isinstance(value, str):
-        split = _split(value)
-        host = _ip(split[0]) if split else None
+        split = split_port(value)
+        host = canonical_ip(split[0]) if split else None
         if split and host:
             return TcpAddress(host, split[1])
     raise ValueError(wanted)
@@ -150,54 +148,21 @@ def _write_listen(value: Listen) -> int | str:
 
 
 def _admin(value: Any) -> TcpAddress:
-    split = _split(value) if isinstance(value, str) else None
-    host = (_ip(split[0]) or _host_name(split[0])) if split else None
+    split = split_port(value) if isinstance(value, str) else None
+    host = (canonical_ip(split[0]) or host_name(split[0])) if split else None
     if split is None or host is None:
         raise ValueError("must be an address and a port, such as '127.0.0.1:3199', or null")
     return TcpAddress(host, split[1])
 
 
 def _host(value: Any) -> str:
-    address = _ip(value) if isinstance(value, str) else None
-    host = address and (None if _names_no_machine(address) else address)
+    address = canonical_ip(value) if isinstance(value, str) else None
+    host = address and (None if names_no_machine(address) else address)
     if not address and isinstance(value, str):
-        host = _host_name(value)
+        host = host_name(value)
     if not host:
         raise ValueError("must be the IP address or the name of one machine")
     return host
-
-
-def _split(text: str) -> tuple[str, int] | None:
-    """Host and port of `host:port` or `[v6]:port`."""
-    match = _ADDRESS.fullmatch(text)
-    if match is None or not 1 <= int(match[3]) <= 65_535 or (match[1] is not None and ":" not in match[1]):
-        return None
-    return match[1] or match[2], int(match[3])
-
-
-def _ip(text: str) -> str | None:
-    """The canonical form of an IP address without a zone."""
-    try:
-        return None if "%" in text else str(ip_address(text))
-    except ValueError:
-        return None
-
-
-def _names_no_machine(address: str) -> bool:
-    ip = ip_address(address)
-    return ip.is_unspecified or ip.is_multicast
-
-
-def _host_name(text: str) -> str | None:
-    # A name whose last part is a number is a mistyped IP address (10.0.0.300), and resolvers read it as one.
-    if len(text) > 253 or not _HOST_NAME.fullmatch(text) or text.rpartition(".")[2].isdigit():
-        return None
-    return text
-
-
-def _is_clean(path: str) -> bool:
-    """No empty part, no '.' and no '..'."""
-    return all(part not in ("", ".", "..") for part in path.removeprefix("/").split("/"))
 
 
 def _path(value: Any) -> str:
@@ -238,9 +203,9 @@ def _registry(value: Any) -> RegistryUrl:
 
 
 def _ensemble_member(text: str) -> str:
-    with_port = text if _ADDRESS.fullmatch(text) else f"{text}:{ZOOKEEPER_PORT}"
-    split = _split(with_port)
-    host = (_ip(split[0]) or _host_name(split[0])) if split else None
+    with_port = text if ADDRESS.fullmatch(text) else f"{text}:{ZOOKEEPER_PORT}"
+    split = split_port(with_port)
+    host = (canonical_ip(split[0]) or host_name(split[0])) if split else None
     if split is None or host is None:
         raise ValueError("must name hosts as host or host:port with commas between them: zookeeper://zk1:2181,zk2:2181")
     return str(TcpAddress(host, split[1]))
@@ -249,7 +214,7 @@ def _ensemble_member(text: str) -> str:
 def _node_path(path: str) -> str:
     parts = path.removeprefix("/").split("/")
     fine = all(part.isprintable() and " " not in part and len(part.encode()) <= 255 for part in parts)
-    if not fine or not _is_clean(path) or len(path) > _TEXT_LIMIT:
+    if not fine or not is_clean(path) or len(path) > _TEXT_LIMIT:
         raise ValueError(
             "must be a path without '.', '..', empty parts, spaces, control characters or a '/' at the end"
         )
@@ -321,10 +286,10 @@ DURATION = duration()
 PERCENT = Form(_percent, {"type": "string", "pattern": f"^{_PERCENT.pattern}$"}, lambda share: f"{share * 100:g} %")
 LISTEN = Form(
     _listen,
-    {"anyOf": [PORT.schema, {"type": "string", "pattern": f"^(/.*|{_ADDRESS.pattern})$"}]},
+    {"anyOf": [PORT.schema, {"type": "string", "pattern": f"^(/.*|{ADDRESS.pattern})$"}]},
     _write_listen,
 )
-ADMIN = Form(_admin, {"type": "string", "pattern": f"^{_ADDRESS.pattern}$"}, str)
+ADMIN = Form(_admin, {"type": "string", "pattern": f"^{ADDRESS.pattern}$"}, str)
 HOST = Form(_host, {"type": "string", "minLength": 1, "pattern": r"^[A-Za-z0-9_.:-]+$"})
 PATH = Form(_path, _PATH_SCHEMA, anchor=_anchor_path)
 PROGRAM = Form(_path, _PATH_SCHEMA, anchor=_anchor_program)
