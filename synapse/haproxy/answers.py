@@ -1,5 +1,6 @@
 """HAProxy's answers, as values. Pure: text in, facts out; text that does not fit is a value too, never a crash."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ _SET_ADDRESS = re.compile(
     r"(, (port changed from '[^']*' to '[^']*'|no need to change the port))?"
     r"( by '[^']*')?|nothing changed"
 )
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _COLUMNS = ("be_name", "srv_name", "srv_addr", "srv_op_state", "srv_admin_state", "srv_uweight", "srv_port")
 
 
@@ -42,7 +44,7 @@ class Processes:
 def parse_info(text: str) -> Info | None:
     """The answer to `show info`, None when it is not one."""
     fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-    if not fields.get("Pid", "").isdigit():
+    if not _NUMBER.fullmatch(fields.get("Pid", "")):
         return None
     return Info(
         pid=int(fields["Pid"]),
@@ -78,14 +80,14 @@ def parse_processes(text: str) -> Processes | None:
     for line in text.splitlines():
         if line.startswith("# old workers"):
             section = old
-        match = re.match(r"(\d+)\s+(master|worker)\s(.*)", line)
+        match = re.match(r"([0-9]{1,18})\s+(master|worker)\s(.*)", line)
         if match is None:
             continue
         if match[2] == "worker":
             section.append(int(match[1]))
             continue
         master = int(match[1])
-        failure = re.search(r"\[failed: (\d+)\]", match[3])
+        failure = re.search(r"\[failed: ([0-9]{1,18})\]", match[3])
         failed = int(failure[1]) if failure else 0
     if master == 0:
         return None
@@ -94,10 +96,10 @@ def parse_processes(text: str) -> Processes | None:
 
 def split_replies(text: str) -> list[str]:
     """The replies to the commands of one `;` line: each is its text and an empty line, success is the empty line
-    alone."""
+    alone. No answer is no reply."""
     replies: list[str] = []
     words: list[str] = []
-    for line in text.split("\n")[:-1] if text.endswith("\n") else text.split("\n"):
+    for line in text.removesuffix("\n").split("\n") if text else ():
         if line:
             words.append(line)
         else:
@@ -113,22 +115,30 @@ def succeeded(reply: str) -> bool:
 
 def alerts(text: str) -> str:
     """From HAProxy's messages those that say what is wrong, without the noise around them."""
-    kept = [re.sub(r"^\[ALERT\]\s+\(\d+\) : ", "", line) for line in text.splitlines() if "[ALERT]" in line]
-    told = [line for line in kept if not re.match(r"(Fatal errors|Error\(s\) found|config : Fatal)", line)]
-    return "\n".join(line.removeprefix("config : ") for line in told or kept or text.strip().splitlines()[-3:])
+    kept = [re.sub(r"^\[ALERT\]\s+\(\d+\) : (config : )?", "", line) for line in text.splitlines() if "[ALERT]" in line]
+    told = [line for line in kept if not re.match(r"Fatal errors found|Error\(s\) found", line)]
+    return "\n".join(told or kept or text.strip().splitlines()[-3:])
 
 
 def _are_numbers(fields: Mapping[str, str]) -> bool:
-    return all(fields[key].isdigit() for key in ("srv_op_state", "srv_admin_state", "srv_uweight", "srv_port"))
+    return all(_NUMBER.fullmatch(fields[key]) for key in ("srv_op_state", "srv_admin_state", "srv_uweight", "srv_port"))
 
 
 def _slot(fields: Mapping[str, str]) -> Slot:
     admin = int(fields["srv_admin_state"])
     return Slot(
         name=fields["srv_name"],
-        host=fields["srv_addr"],
+        host=_host(fields["srv_addr"]),
         port=int(fields["srv_port"]),
         weight=int(fields["srv_uweight"]),
         admin=Admin.MAINT if admin & _MAINT_BITS else Admin.DRAIN if admin & _DRAIN_BITS else Admin.READY,
         up=fields["srv_op_state"] != "0",
     )
+
+
+def _host(shown: str) -> str:
+    """The address in the one form that instances have: HAProxy writes `::ffff:10.0.0.5`, Python `::ffff:a00:5`."""
+    try:
+        return str(ipaddress.IPv6Address(shown)) if ":" in shown else shown
+    except ValueError:
+        return shown
