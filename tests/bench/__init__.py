@@ -1,0 +1,1 @@
+"""Programs that measure and print; nothing here asserts a time."""
