@@ -25,6 +25,8 @@ def command(action: Action) -> str:
         case SetAddress(host=host, port=port):
             if port not in range(1, 65_536):
                 raise ValueError(f"port {port!r} may not be sent to HAProxy")
+            if "%" in host:  # the zone of an IPv6 address may be any text
+                raise ValueError(f"address {host!r} may not be sent to HAProxy")
             return f"{server} addr {ipaddress.ip_address(host)} port {port:d}"
         case SetWeight(weight=weight):
             if weight not in range(257):
