@@ -90,8 +90,12 @@ class Teller:
         before, self._link = self._link, link
         if before is not None and (before.connected, before.session) == (link.connected, link.session):
             return
-        tell = self._log.info if link.connected or before is None else self._log.warning
-        tell(f"the registry is {'connected' if link.connected else 'away'}", detail=link.detail, session=link.session)
+        if link.connected:
+            self._log.info("the registry is connected", detail=link.detail, session=link.session)
+        elif before is None:
+            self._log.info("the registry is not connected yet", detail=link.detail)
+        elif before.connected:
+            self._log.warning("the registry is away", detail=link.detail, session=link.session)
 
     def _sentence(self, action: Action, verb: str) -> str:
         return f"{self._name(action.node)} {verb} {'registered' if isinstance(action, Put) else 'deregistered'}"
