@@ -122,13 +122,20 @@ def test_nothing_to_do_is_no_batch() -> None:
 
 def test_what_may_go_together_goes_together() -> None:
     """Independent commands share a line, also the enabling of one slot and the address of another."""
-    actions = [disable("s1"), weight(slot="s2"), enable("s3"), address("s4"), weight(slot="s4"), enable("s4", "api")]
+    actions: list[Action] = [
+        disable("s1"),
+        weight(slot="s2"),
+        enable("s3"),
+        address("s4"),
+        weight(slot="s4"),
+        enable("s4", "api"),
+    ]
     assert list(batches(actions)) == [actions]
 
 
 def test_a_slot_is_enabled_on_a_line_of_its_own_after_its_address() -> None:
     """HAProxy may apply an address a moment after it said so; the line that enables waits for it to show."""
-    actions = [address("s1"), weight(slot="s1"), enable("s1"), disable("s2")]
+    actions: list[Action] = [address("s1"), weight(slot="s1"), enable("s1"), disable("s2")]
     assert list(batches(actions)) == [actions[:2], actions[2:]]
 
 
@@ -142,7 +149,7 @@ def test_many_slots_take_two_lines() -> None:
 
 def test_a_slot_that_was_enabled_before_moves_on_the_same_line() -> None:
     """Only an Enable that comes after the SetAddress of its slot has to wait."""
-    actions = [enable("s1"), disable("s1"), address("s1"), enable("s2")]
+    actions: list[Action] = [enable("s1"), disable("s1"), address("s1"), enable("s2")]
     assert list(batches(actions)) == [actions]
 
 

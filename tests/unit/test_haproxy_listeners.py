@@ -1,0 +1,170 @@
+"""Which addresses HAProxy could listen on: from the kernel's tables, and by trying."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from smartstack.forms import Listen, TcpAddress, UnixSocket
+from synapse.haproxy.listeners import listening, parse_table, taken
+
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:85A2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 134476 1 00000000eab9d574 100 0 1 10 0
+   1: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 134477 1 000000003f5c3d17 100 0 1 10 0
+   2: 0500000A:0C8A 0600000A:D2F0 01 00000000:00000000 00:00000000 00000000     0        0 134478 1 00000000f3d82180 100 0 1 10 0
+   3: 0100007F:85A2 0100007F:A29B 06 00000000:00000000 03:000010BA 00000000     0        0 0 3 0000000010df3ab9
+"""  # noqa: E501 - as the kernel prints it
+TCP6 = """\
+  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000000000000000000001000000:85A3 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 136588 1 000000003a19d048 100 0 1 10 0
+   1: B80D0120000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 136589 1 000000003a19d048 100 0 1 10 0
+   2: 0000000000000000FFFF00000100007F:AA29 0000000000000000FFFF00000100007F:E748 06 00000000:00000000 03:000010BA 00000000     0        0 0 3 0000000010df3ab9
+"""  # noqa: E501 - as the kernel prints it
+
+TABLES: Mapping[str, tuple[str, set[str], set[tuple[str, int]]]] = {
+    "one of ours": (TCP, {"134476"}, {("127.0.0.1", 34210)}),
+    "two of ours, one on every address": (TCP, {"134476", "134477"}, {("127.0.0.1", 34210), ("0.0.0.0", 22)}),
+    "a connection is not a listener": (TCP, {"134478"}, set()),
+    "inode 0 is nobody's": (TCP, {"0"}, set()),
+    "none of ours": (TCP, {"1"}, set()),
+    "no sockets": (TCP, set(), set()),
+    "IPv6": (TCP6, {"136588", "136589"}, {("::1", 34211), ("2001:db8::1", 80)}),
+    "an empty table": (TCP.splitlines()[0], {"134476"}, set()),
+    "nothing": ("", {"134476"}, set()),
+    "a line that was cut": (TCP[:150], {"134476"}, set()),
+}
+
+
+@pytest.mark.parametrize(("text", "inodes", "addresses"), TABLES.values(), ids=TABLES)
+def test_the_kernels_table(text: str, inodes: set[str], addresses: set[tuple[str, int]]) -> None:
+    """From /proc/net/tcp and tcp6: the listening sockets with these inodes, as addresses."""
+    assert parse_table(text, inodes) == addresses
+
+
+def listener(host: str = "127.0.0.1") -> socket.socket:
+    """A socket of this process that listens on a free port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.bind((host, 0))
+    made.listen(1)
+    return made
+
+
+def address(of: socket.socket) -> TcpAddress:
+    host, port = of.getsockname()[:2]
+    return TcpAddress(host, port)
+
+
+def free_address(host: str = "127.0.0.1") -> TcpAddress:
+    with listener(host) as one:
+        return address(one)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])
+def test_a_listening_socket_is_found(host: str) -> None:
+    """What this process really listens on is in the list, and gone from it when it is closed."""
+    with listener(host) as one:
+        where = address(one)
+        assert (host, where.port) in listening([os.getpid()])
+    assert (host, where.port) not in listening([os.getpid()])
+
+
+def test_processes_that_are_gone_have_no_sockets() -> None:
+    """A worker that ended in the meantime, or /proc that cannot be read, is no error."""
+    assert listening([2**22 + 1]) == frozenset()
+    assert listening([os.getpid()], Path("/nowhere")) == frozenset()
+
+
+def test_a_free_address_is_not_taken() -> None:
+    """Free ports, and 127.0.0.1 beside ::1 on the same port, are fine; trying them does not keep them."""
+    one = free_address()
+    addresses: dict[str, Listen] = {"web": one, "api": free_address(), "v6": TcpAddress("::1", one.port)}
+    assert taken(addresses, []) == {}
+    assert taken(addresses, []) == {}
+
+
+def test_an_address_of_ours_is_not_taken() -> None:
+    """What our own HAProxy listens on stays where it is over a reload."""
+    with listener() as one:
+        assert taken({"web": address(one)}, [os.getpid()]) == {}
+
+
+@pytest.fixture
+def stranger() -> Iterator[TcpAddress]:
+    """Where another process listens, with SO_REUSEPORT, as a second HAProxy would."""
+    code = (
+        "import socket, sys\n"
+        "one = socket.socket()\n"
+        "one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n"
+        "one.bind(('127.0.0.1', 0))\n"
+        "one.listen(1)\n"
+        "print(one.getsockname()[1], flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield TcpAddress("127.0.0.1", int(process.stdout.readline()))
+        process.kill()
+
+
+def test_an_address_of_another_process_is_taken(stranger: TcpAddress) -> None:
+    """Also when that one would share it: two HAProxy of one user share a port without a word."""
+    assert taken({"web": stranger, "api": free_address()}, [os.getpid()]) == {
+        "web": f"cannot listen on {stranger}: another process has it"
+    }
+
+
+def test_every_address_of_a_port_that_another_process_has_is_taken(stranger: TcpAddress) -> None:
+    """0.0.0.0 includes 127.0.0.1."""
+    everywhere = TcpAddress("0.0.0.0", stranger.port)
+    assert taken({"web": everywhere}, []) == {"web": f"cannot listen on {everywhere}: another process has it"}
+
+
+def test_one_address_becomes_every_address() -> None:
+    """A service that moves from 127.0.0.1 to 0.0.0.0 on its port is in nobody's way but our own."""
+    with listener() as one:
+        assert taken({"web": TcpAddress("0.0.0.0", address(one).port)}, [os.getpid()]) == {}
+
+
+def test_two_services_cannot_have_one_address() -> None:
+    """The first by name has it, the other is told whose it is."""
+    where = free_address()
+    both: dict[str, Listen] = {"web": where, "api": where}
+    assert taken(both, []) == {"web": f"{where} is the address of api already"}
+    sockets: dict[str, Listen] = {"web": UnixSocket("/run/one.sock"), "api": UnixSocket("/run/one.sock")}
+    assert taken(sockets, [])["web"] == "/run/one.sock is the address of api already"
+
+
+def test_an_address_that_this_host_has_not() -> None:
+    """The kernel's own word is told."""
+    nowhere = TcpAddress("192.0.2.1", 3210)
+    assert taken({"web": nowhere}, []) == {"web": "cannot listen on 192.0.2.1:3210: cannot assign requested address"}
+
+
+def test_unix_sockets() -> None:
+    """A new path in a directory that is there, and a socket that is there, are fine; anything else is told."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        path = Path(directory)
+        (path / "file").write_text("")
+        with socket.socket(socket.AF_UNIX) as old:
+            old.bind(str(path / "old"))
+        addresses: dict[str, Listen] = {
+            "directory": UnixSocket(directory),
+            "file": UnixSocket(f"{directory}/file"),
+            "new": UnixSocket(f"{directory}/new"),
+            "nowhere": UnixSocket(f"{directory}/none/new"),
+            "old": UnixSocket(f"{directory}/old"),
+            "under a file": UnixSocket(f"{directory}/file/new"),
+        }
+        assert taken(addresses, []) == {
+            "directory": f"cannot listen on {directory}: there is a file that is not a socket",
+            "file": f"cannot listen on {directory}/file: there is a file that is not a socket",
+            "nowhere": f"cannot listen on {directory}/none/new: there is no directory {directory}/none",
+            "under a file": f"cannot listen on {directory}/file/new: not a directory",
+        }
