@@ -27,8 +27,9 @@ from smartstack.yaml_file import SIZE_LIMIT, load
 T = TypeVar("T")
 Fingerprint: TypeAlias = tuple[int, int, int]
 
-EMPTY_MARK = ".empty"
-"""A file of this name in the directory of definitions says that it is meant to be empty."""
+EMPTY_MARK = "EMPTY"
+"""A file of this name in the directory of definitions says that it is meant to be empty. Not a hidden one: the file
+watch passes over those, and the operator would wait for the resync."""
 
 SETTLED_NS = 2_000_000_000
 """A file younger than this may be written again without a change of its times (they are as coarse as 10 ms, or 2 s on

@@ -245,7 +245,7 @@ def test_an_emptied_directory_keeps_everything(site: Site) -> None:
         "": [
             (
                 "DIR: holds no definition, but held 2; all of them are kept. "
-                "If it is meant to be empty, make a file named .empty in it"
+                "If it is meant to be empty, make a file named EMPTY in it"
             )
         ]
     }
