@@ -7,6 +7,7 @@ import click
 from smartstack import __version__
 from smartstack.command import run_command
 from smartstack.definition import ServiceDefinition
+from smartstack.demo.layout import HIGHEST_PORT_BASE, LOWEST_PORT_BASE, USUAL_PORT_BASE
 from smartstack.errors import SmartStackError
 from smartstack.installed import check_families, settings_models
 from smartstack.schema import json_schema
@@ -32,6 +33,34 @@ def schema(file: str) -> None:
     if file not in models:
         raise SmartStackError(f"cannot print the schema of {file}: it is not installed here; pip install it again")
     click.echo(json.dumps(json_schema(models[file], check_families(), f"{file} configuration"), indent=2))
+
+
+@smartstack.command()
+@click.option("--tour", is_flag=True, help="Break things one after the other, then exit: 0 if no request failed.")
+@click.option(
+    "--registry",
+    type=click.Choice(["file", "zookeeper"]),
+    default="file",
+    show_default=True,
+    help="A directory, or a ZooKeeper that the demo starts.",
+)
+@click.option("--directory", help="Keep the files here: a new or empty directory. Default: a temporary one.")
+@click.option(
+    "--port-base",
+    type=click.IntRange(LOWEST_PORT_BASE, HIGHEST_PORT_BASE),
+    default=USUAL_PORT_BASE,
+    show_default=True,
+    help="Where web is reached; every other port moves with it.",
+)
+def demo(tour: bool, registry: str, directory: str | None, port_base: int) -> int:
+    """Run a fleet on this machine, until Ctrl-C: something to break, without harm.
+
+    Three instances of a service `web` and two of `api`, on three simulated hosts (127.0.0.11 to 127.0.0.13) with a
+    nerve each; one synapse with its HAProxy; and a client that asks web and api all the time.
+    """
+    from smartstack.demo.run import demo as run_demo
+
+    return run_demo(registry=registry, tour=tour, directory=directory, port_base=port_base)
 
 
 def main() -> None:
