@@ -137,6 +137,17 @@ def test_unchanged_files_are_not_read_again(site: Site, reads: list[str]) -> Non
     assert second["api"] is first["api"]
 
 
+def test_an_unchanged_link_is_not_followed_again(site: Site, tmp_path: Path, reads: list[str]) -> None:
+    """What counts is the file at the end of a link, so that a directory of links costs no more than one of files."""
+    (tmp_path / "web").write_text("port: 8080")
+    os.utime(tmp_path / "web", ns=(5, 5))
+    (site.directory / "web.yaml").symlink_to(tmp_path / "web")
+    site.look()
+    reads.clear()
+    assert site.ports() == {"web": 8080}
+    assert reads == []
+
+
 def test_a_touched_file_is_the_same_definition(site: Site) -> None:
     """New times over the same text change nothing."""
     path = site.write("web.yaml", "port: 8080")
