@@ -20,6 +20,7 @@ PURE: Final = frozenset(
         "nerve.registrations",
         "nerve.services",
         "nerve.settings",
+        "smartstack.addresses",
         "smartstack.definition",
         "smartstack.errors",
         "smartstack.forms",
