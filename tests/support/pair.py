@@ -35,6 +35,7 @@ START_SECONDS = 20.0
 """How long a daemon may take to be ready on a busy machine; it takes about half a second."""
 
 BACKEND_PORT = 8080
+CHECK = {"type": "http", "path": "/", "interval": "100ms", "timeout": "1s", "rise": 1, "fall": 2}
 
 _PROGRAMS = Path(sys.executable).parent
 
@@ -149,7 +150,7 @@ class Host:
             "haproxy": {"reload_interval": "100ms"},
         }
         self.synapse = Daemon("synapse", self.directory / "synapse.yaml", self.admin)
-        self._daemons = [self.synapse]
+        self.nerves: dict[int, Daemon] = {}
         self._writer: RegistryWriter | None = None
         self._open: set[str] = set()
 
@@ -157,7 +158,8 @@ class Host:
 
     def define(self, name: str, listen: int, **proxy: Any) -> None:
         """Write a service's definition: it is offered at this port of this host's address."""
-        definition = {"port": BACKEND_PORT, "proxy": {"listen": f"{self.address}:{listen}", **proxy}}
+        proxy = {"listen": f"{self.address}:{listen}", **proxy}
+        definition = {"port": BACKEND_PORT, "check": CHECK, "proxy": proxy}
         self.write(f"services/{name}.yaml", json.dumps(definition))
 
     def write(self, path: str, text: str) -> Path:
@@ -268,26 +270,30 @@ class Host:
 
     # nerve, and the end
 
-    def nerve(self, name: str, announce: Mapping[str, Any], **settings: Any) -> Daemon:
-        """A nerve of a host of its own with this name, not started: it announces these services."""
-        admin = f"{self._network}.{251 + len(self._daemons)}:3199"
+    def nerve(self, number: int, announce: Mapping[str, Any], **settings: Any) -> Daemon:
+        """The nerve of the machine with this last number in its address, not started: it announces these services.
+        Called again, it writes that nerve's file again."""
+        name = f"nerve-{number}"
+        host = self.instance(number).host
         configuration = {
             "registry": str(self.registry),
             "services": "services",
-            "admin": admin,
-            "state_directory": f"state-{name}",
+            "host": host,
+            "admin": f"{host}:3199",
+            "state_directory": f"state-{number}",
             "instance_id": name,
-            "session_timeout": "4s",
+            "session_timeout": self.settings["session_timeout"],
             "announce": announce,
             **settings,
         }
-        daemon = Daemon("nerve", self.write(f"{name}.yaml", json.dumps(configuration)), admin)
-        self._daemons.append(daemon)
-        return daemon
+        path = self.write(f"{name}.yaml", json.dumps(configuration))
+        if number not in self.nerves:
+            self.nerves[number] = Daemon("nerve", path, f"{host}:3199")
+        return self.nerves[number]
 
     def close(self) -> None:
         """End everything and leave nothing behind."""
-        for daemon in self._daemons:
+        for daemon in (self.synapse, *self.nerves.values()):
             daemon.end()
         for pid in self.haproxy_processes():
             with suppress(ProcessLookupError):
