@@ -12,7 +12,7 @@ from nerve.registrations import Host, Registration
 from nerve.runner import Runner
 from nerve.services import Announced, announced, needs_restart
 from nerve.settings import Settings
-from nerve.status import Status, service_status
+from nerve.status import Status
 from nerve.teller import Teller
 from smartstack import __version__
 from smartstack.errors import ConfigError
@@ -58,6 +58,7 @@ class Nerve:
         self._resync_at = clock()
         self._announced = Announced()
         self._healths: dict[str, ServiceHealth] = {}
+        self._wanted: tuple[Registration, ...] = ()
         self._problems: dict[str, tuple[str, ...]] = {}
         self._needs_restart: tuple[str, ...] = ()
         self._report = Report(unavailable="not asked yet")
@@ -72,7 +73,7 @@ class Nerve:
         if resync:
             self._resync_at = now + self._live.settings.resync_interval
         self._observe(now)
-        self._report = self._registrar.reconcile(self._wanted())
+        self._report = self._registrar.reconcile(self._wanted)
         self._seen_registry |= self._report.unavailable is None
         link = self._writer.status()
         self._teller.report(self._report)
@@ -112,6 +113,7 @@ class Nerve:
             healths[name] = reshape(known, service.probe.checks, now)
             self._teller.health(name, known, healths[name])
         self._healths = healths
+        self._want()
         self._runner.watch({name: service.probe for name, service in services.items()})
         self._problems = problems
         self._needs_restart = needs_restart(self._first_settings, settings)
@@ -128,6 +130,7 @@ class Nerve:
 
     def _observe(self, now: float) -> None:
         """Let the results since the last turn change the healths."""
+        turned = False
         for found in (*self._runner.drain(), *self._runner.hanging(now)):
             check = self._announced.services[found.service].probe.checks[found.check]
             before = self._healths[found.service]
@@ -135,31 +138,33 @@ class Nerve:
             self._healths[found.service] = health
             self._teller.result(found)
             self._teller.health(found.service, before, health)
+            turned |= health.state is not before.state
+        if turned:
+            self._want()
 
-    def _wanted(self) -> tuple[Registration, ...]:
-        return tuple(
+    def _want(self) -> None:
+        """Put the states to the places; the same tuple stands as long as no state turns."""
+        self._wanted = tuple(
             replace(service.registration, state=self._healths[name].state)
             for name, service in self._announced.services.items()
         )
 
     def _snapshot(self) -> Status:
         wall = time.time()
-        offset = wall - self._clock()
         return Status(
             version=__version__,
             pid=os.getpid(),
             started=round(self._started, 3),
             at=round(wall, 3),
+            clock_offset=wall - self._clock(),
             host=self._host.address,
             instance_id=self._host.instance_id,
             registry_url=str(self._first_settings.registry),
             registry=self._writer.status(),
-            registry_error=self._report.unavailable,
             seen_registry=self._seen_registry,
-            services={
-                name: service_status(service.registration, self._healths[name], self._report, offset)
-                for name, service in self._announced.services.items()
-            },
+            registrations=self._wanted,
+            healths=dict(self._healths),
+            report=self._report,
             problems=self._problems,
             needs_restart=self._needs_restart,
         )

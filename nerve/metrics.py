@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from nerve.health import Result, State
 from nerve.plan import Action, Put
-from nerve.status import Status
+from nerve.status import Status, registered
 
 
 class Metrics:
@@ -71,16 +71,16 @@ class _Gauges(Collector):
         if status is None:
             return
         up = GaugeMetricFamily("nerve_service_up", "1 up, 0 down; absent while not known", labels=["service"])
-        registered = GaugeMetricFamily(
+        in_registry = GaugeMetricFamily(
             "nerve_registered", "1 while the registry has the service's node", labels=["service"]
         )
-        for name, service in status.services.items():
-            if service.state is not State.UNKNOWN:
-                up.add_metric([name], float(service.state is State.UP))
-            if service.registered is not None:
-                registered.add_metric([name], float(service.registered))
+        for one in status.registrations:
+            if one.state is not State.UNKNOWN:
+                up.add_metric([one.service], float(one.state is State.UP))
+            if (there := registered(one, status.report)) is not None:
+                in_registry.add_metric([one.service], float(there))
         yield up
-        yield registered
+        yield in_registry
         problems = GaugeMetricFamily(
             "nerve_config_problems", "Problems of the configuration files as they are now", labels=["service"]
         )

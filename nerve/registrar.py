@@ -1,6 +1,6 @@
 """The registrar: ask the registry what is there, plan, act, and remember what went wrong."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nerve.plan import Action, Put, Remove, plan
@@ -39,13 +39,19 @@ class Registrar:
         self._truce_seconds = truce_seconds
         self._clock = clock
         self._taken_over: dict[NodeId, float] = {}
+        self._settled: tuple[Sequence[Registration], Report] | None = None
 
-    def reconcile(self, wanted: Collection[Registration]) -> Report:
-        """Bring the registry closer to what is wanted. An action that fails does not stop the others."""
+    def reconcile(self, wanted: Sequence[Registration]) -> Report:
+        """Bring the registry closer to what is wanted. An action that fails does not stop the others.
+
+        `wanted` is not changed afterwards by who gave it.
+        """
         try:
             held = dict(self._writer.held([registration.node for registration in wanted]))
         except RegistryError as error:
             return Report(unavailable=str(error))
+        if self._settled is not None and self._settled[0] is wanted and self._settled[1].held == held:
+            return self._settled[1]  # what is there and what is wanted are what they were when nothing was to be done
         now = self._clock()
         truces = {node: since for node, since in self._taken_over.items() if now - since < self._truce_seconds}
         self._taken_over = truces
@@ -66,7 +72,9 @@ class Registrar:
             else:
                 done.append(action)
                 _enter(held, action, self._taken_over, now)
-        return Report(held=held, done=tuple(done), failed=failed, contested=made.left_to_others)
+        report = Report(held=held, done=tuple(done), failed=failed, contested=made.left_to_others)
+        self._settled = (wanted, report) if report.complete and not done else None
+        return report
 
     def _apply(self, action: Action) -> None:
         match action:

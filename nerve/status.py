@@ -1,9 +1,11 @@
-"""What the loop saw and did in its last cycle, frozen, for /status, /readyz and the `nerve status` table. Pure."""
+"""What the loop saw and did in its last turn, put into words only when somebody asks. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 from nerve.health import CheckHealth, Result, ServiceHealth, State, why
+from nerve.plan import Remove
 from nerve.registrar import Report
 from nerve.registrations import Registration
 from smartstack.registry.protocol import LinkStatus
@@ -53,34 +55,43 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The loop's last snapshot. Times are in seconds since the epoch.
+    """The loop's last snapshot: everything in it is frozen, or was copied for it.
 
-    `registry_error` is why the last turn could not ask the registry. `seen_registry`: it answered at least once.
-    `problems` of the configuration files are by service, under the empty name those of no service. `needs_restart` are
-    the edited settings that only a restart applies.
+    `at` and `started` are in seconds since the epoch; `clock_offset` makes that of a monotonic time. `seen_registry`:
+    the registry answered at least once. `problems` of the configuration files are by service, under the empty name
+    those of no service. `needs_restart` are the edited settings that only a restart applies.
     """
 
-    daemon: str = "nerve"
     version: str
     pid: int
     started: float
     at: float
+    clock_offset: float
     host: str
     instance_id: str
     registry_url: str
     registry: LinkStatus
-    registry_error: str | None
     seen_registry: bool
-    services: Mapping[str, ServiceStatus]
+    registrations: tuple[Registration, ...]
+    healths: Mapping[str, ServiceHealth]
+    report: Report
     problems: Mapping[str, tuple[str, ...]]
     needs_restart: tuple[str, ...]
 
+    @property
+    def services(self) -> dict[str, ServiceStatus]:
+        """Each announced service by name."""
+        return {one.service: service_status(self, one) for one in self.registrations}
 
-def service_status(
-    registration: Registration, health: ServiceHealth, report: Report, clock_offset: float
-) -> ServiceStatus:
-    """One service's part. `clock_offset` turns a monotonic time into seconds since the epoch."""
-    errors = [reason for action, reason in report.failed.items() if action.node.path == registration.node.path]
+    @property
+    def registry_error(self) -> str | None:
+        """Why the last turn could not ask the registry."""
+        return self.report.unavailable
+
+
+def service_status(status: Status, registration: Registration) -> ServiceStatus:
+    """One service's part."""
+    health, report, clock_offset = status.healths[registration.service], status.report, status.clock_offset
     return ServiceStatus(
         state=health.state,
         since=round(health.since + clock_offset, 3),
@@ -89,9 +100,9 @@ def service_status(
         path=registration.node.path,
         node=registration.node.node,
         payload=registration.payload.decode(),
-        registered=_registered(registration, report),
+        registered=registered(registration, report),
         contested=registration.node in report.contested,
-        error=errors[0] if errors else None,
+        error=_error(registration, report),
         checks={name: _check_status(check, clock_offset) for name, check in health.checks.items()},
     )
 
@@ -102,24 +113,47 @@ def ready(status: Status | None) -> tuple[bool, dict[str, object]]:
     if status is None:
         return False, {"missing": ["the first turn of the loop"]}
     missing = [] if status.seen_registry else [f"the registry was not reached yet: {status.registry.detail}"]
-    missing += [f"{name} has no verdict yet" for name, one in status.services.items() if one.state is State.UNKNOWN]
+    missing += [f"{one.service} has no verdict yet" for one in status.registrations if one.state is State.UNKNOWN]
     return not missing, {"missing": missing, "problems": status.problems}
 
 
-def describe(status: Status | None) -> dict[str, object]:
+def describe(status: Status | None) -> dict[str, Any]:
     """The snapshot as /status answers it."""
     if status is None:
         return {"daemon": "nerve", "services": {}, "registry_error": "the first turn of the loop is not done yet"}
-    return {key.name: getattr(status, key.name) for key in fields(status)} | {
-        "uptime_seconds": round(status.at - status.started, 3)
+    return {
+        "daemon": "nerve",
+        "version": status.version,
+        "pid": status.pid,
+        "started": status.started,
+        "at": status.at,
+        "uptime_seconds": round(status.at - status.started, 3),
+        "host": status.host,
+        "instance_id": status.instance_id,
+        "registry_url": status.registry_url,
+        "registry": status.registry,
+        "registry_error": status.registry_error,
+        "services": status.services,
+        "problems": status.problems,
+        "needs_restart": status.needs_restart,
     }
 
 
-def _registered(registration: Registration, report: Report) -> bool | None:
+def registered(registration: Registration, report: Report) -> bool | None:
+    """Whether the registry has the node, ours and as wanted; None while it does not answer."""
     if report.unavailable is not None:
         return None
     there = report.held.get(registration.node)
     return there is not None and there.mine and there.payload == registration.payload
+
+
+def _error(registration: Registration, report: Report) -> str | None:
+    """What an action on the service's node failed with, or the removal of an older node in the same directory."""
+    for action, reason in report.failed.items():
+        is_older = isinstance(action, Remove) and action.node.path == registration.node.path
+        if action.node == registration.node or is_older:
+            return reason
+    return None
 
 
 def _check_status(check: CheckHealth, clock_offset: float) -> CheckStatus:
