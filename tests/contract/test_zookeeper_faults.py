@@ -235,6 +235,14 @@ def test_no_server_at_all_is_unknown_at_once() -> None:
         assert time.monotonic() - started < 5
 
 
+def test_a_host_without_an_address_is_told() -> None:
+    """A misspelt name is the commonest mistake; the status says it."""
+    reader = ZooKeeperReader(ZooKeeperUrl(hosts="zookeeper.invalid:2181", root=""))
+    reader.start(lambda: None)
+    eventually(lambda: "no address" in reader.status().detail, within=15)
+    reader.stop()
+
+
 @pytest.fixture
 def mad_server() -> Iterator[str]:
     """Speaks just enough of the protocol to open a session, and answers the first request with an unknown error."""

@@ -1,8 +1,9 @@
 """One kazoo client, kept on a short lead: what it may wait for, what it may call, how it ends.
 
-Four of kazoo's inner functions are wrapped on the one client object, because kazoo has no setting for what they do:
-how long a connect and its answer may take, what is sent as the last transaction seen, and what an event is. All of
-them run on kazoo's connection thread, so nothing in them waits for anything but the socket.
+Five of kazoo's inner functions are wrapped on the one client object, because kazoo has no setting for what they do, or
+does not tell what they saw: that a host has no address, how long a connect and its answer may take, what is sent as
+the last transaction seen, and what an event is. All of them run on kazoo's connection thread, so nothing in them waits
+for anything but the socket.
 """
 
 import contextlib
@@ -60,6 +61,8 @@ class Client:
         )
         self._kazoo.add_listener(self._listen)
         self._connection: Any = self._kazoo._connection
+        self._kazoo_expand_client_hosts = self._connection._expand_client_hosts
+        self._connection._expand_client_hosts = self._expand_client_hosts
         self._kazoo_connect = self._connection._connect
         self._connection._connect = self._connect
         self._kazoo_invoke = self._connection._invoke
@@ -129,6 +132,12 @@ class Client:
         if not connected:
             self._cut_off_since = time.monotonic()
         self._on_state(self, connected)
+
+    def _expand_client_hosts(self) -> Any:
+        addresses = self._kazoo_expand_client_hosts()
+        if not addresses:
+            self._last_error = "no address is known for this name"
+        return addresses
 
     def _create_connection(self, *args: Any, **options: Any) -> Any:
         if options.get("timeout") is not None:

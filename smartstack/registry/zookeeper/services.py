@@ -48,7 +48,7 @@ class Service:
         return frozenset(self._nodes)
 
     def forget(self) -> None:
-        """Everything has to be read again; the last listing is kept to be recognised if it comes back the same."""
+        """Everything has to be read again; the nodes are kept to be recognised if they come back the same."""
         self.loaded = False
         self.relist = False
         self.changed.clear()
@@ -80,12 +80,10 @@ class Service:
         """The nodes as a listing: the same object as long as they are the same."""
         if self._stale:
             entries = [self._nodes[name] for name in sorted(self._nodes)]
-            listing = Listing(
+            self._listing = Listing(
                 records=tuple(entry for entry in entries if isinstance(entry, Record)),
                 refused=tuple(entry for entry in entries if isinstance(entry, Refused)),
             )
-            if listing != self._listing:
-                self._listing = listing
             self._stale = False
         return self._listing
 
