@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from smartstack.definition import Proxy, Timeouts
-from smartstack.forms import LISTEN
+from smartstack.definition import Proxy
+from smartstack.errors import ConfigError
 from smartstack.instance import NAME, Instance, decode, encode
+from smartstack.model import model_fields
 from smartstack.process import write_atomically
+from smartstack.validation import validate
+from smartstack.yaml_file import load
 from synapse.plan import Structure
 
 _FORMAT = 1
@@ -38,7 +41,9 @@ class Store:
         for name, payloads in self._load(self._good).items():
             if NAME.fullmatch(name) and isinstance(payloads, list):
                 decoded = [decode(json.dumps(payload).encode()) for payload in payloads]
-                services[name] = tuple(instance for instance in decoded if isinstance(instance, Instance))
+                by_address = {each.address: each for each in decoded if isinstance(each, Instance)}
+                if by_address or not payloads:  # nothing that passes is not the same as nothing that was good
+                    services[name] = tuple(by_address.values())
         return services
 
     def save_good(self, services: Mapping[str, tuple[Instance, ...]]) -> None:
@@ -51,39 +56,41 @@ class Store:
     def load_running(self) -> Running | None:
         """What the running HAProxy was started with, None when that is not known."""
         data = self._load(self._running)
-        try:
-            return Running(
-                structure=Structure(
-                    description=str(data["description"]),
-                    digests={str(name): str(digest) for name, digest in data["digests"].items()},
-                ),
-                proxies={name: _proxy(fields) for name, fields in data["proxies"].items() if NAME.fullmatch(name)},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        description, digests, proxies = data.get("description"), data.get("digests"), data.get("proxies")
+        if not isinstance(description, str) or not isinstance(digests, dict) or not isinstance(proxies, dict):
             if data:
                 self.problems.append(f"{self._running} is not of this version and is left aside")
             return None
+        structure = Structure(description=description, digests={name: str(digest) for name, digest in digests.items()})
+        read = {name: self._proxy(name, fields) for name, fields in proxies.items() if NAME.fullmatch(name)}
+        return Running(structure=structure, proxies={name: proxy for name, proxy in read.items() if proxy is not None})
 
     def save_running(self, running: Running) -> None:
         """Keep what HAProxy was started with. Raises `SmartStackError`."""
-        proxies = {name: asdict(proxy) for name, proxy in sorted(running.proxies.items())}
-        for name, fields in proxies.items():
-            fields["listen"] = str(running.proxies[name].listen)
         self._save(
             self._running,
             {
                 "description": running.structure.description,
                 "digests": dict(running.structure.digests),
-                "proxies": proxies,
+                "proxies": {name: _written(proxy) for name, proxy in sorted(running.proxies.items())},
             },
         )
+
+    def _proxy(self, name: str, fields: Any) -> Proxy | None:
+        """A definition's `proxy`, checked again as if it came from the definition's file; None if it does not pass."""
+        path = str(self._running)
+        try:
+            return validate(Proxy, load(json.dumps(fields), path, {}), path=path)
+        except ConfigError as error:
+            self.problems.append(f"{path} has no good definition of {name}: {error.problems[0].message}")
+            return None
 
     def _load(self, path: Path) -> dict[str, Any]:
         try:
             data = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.problems.append(f"cannot read {path} ({error}): going on without it")
             return {}
         if not isinstance(data, dict) or data.get("format") != _FORMAT or not isinstance(data.get("content"), dict):
@@ -100,5 +107,11 @@ class Store:
         self._written[path] = data
 
 
-def _proxy(fields: Mapping[str, Any]) -> Proxy:
-    return Proxy(**{**fields, "listen": LISTEN.parse(fields["listen"]), "timeouts": Timeouts(**fields["timeouts"])})
+def _written(model: Any) -> dict[str, Any]:
+    """A model as it would stand in its file."""
+    fields: dict[str, Any] = {}
+    for field in model_fields(type(model)):
+        value = getattr(model, field.name)
+        form = field.kind.form
+        fields[field.name] = form.write(value) if form else _written(value) if is_dataclass(value) else value
+    return fields
