@@ -113,6 +113,9 @@ def request(address: TcpAddress) -> tuple[str, str | None]:
         body = answer.read()
         if answer.status != 200:
             return "", f"HTTP {answer.status} {body[:80].decode('utf-8', 'replace').strip()}"
+        if answer.length is None:
+            # Not even the end of the headers need have arrived: without a length nobody can tell.
+            return "", "an answer without a length, cut off or not the service's"
         instance = answer.getheader(INSTANCE_HEADER)
         return (instance, None) if instance else ("", "an answer that is not the service's")
     except TimeoutError:

@@ -164,7 +164,7 @@ proxy:
         announce = "".join(f"  {service}: {{}}\n" for service in services)
         return f"""\
 # What {host} says of itself.
-registry: {self._registry_below("..")}
+registry: {self._registry_below("")}
 services: services
 host: {self.addresses[host]}
 instance_id: {host}
@@ -177,7 +177,7 @@ announce:
     def _synapse_text(self) -> str:
         return f"""\
 # What clients on this machine are offered.
-registry: {self._registry_below("..")}
+registry: {self._registry_below("")}
 services: services
 admin: {self.synapse_admin}
 state_directory: state/synapse

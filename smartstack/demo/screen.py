@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from smartstack.demo import observe
-from smartstack.demo.client import Client, Tally
+from smartstack.demo.client import Client
 from smartstack.demo.fleet import REVIVE_SECONDS, Fleet, console_script
 
 PLAIN_SECONDS = 5.0
@@ -48,13 +48,13 @@ class Screen:
 
 
 def live_line(client: Client, services: tuple[str, ...]) -> str:
-    """`web 1523 ok 0 failed: host1 508 host2 507 host3 508 | api ...`"""
-    return " | ".join(_tally_text(service, client.tally(service)) for service in services)
-
-
-def _tally_text(service: str, tally: Tally) -> str:
-    hosts = " ".join(f"{host} {count}" for host, count in sorted(tally.answers.items()))
-    return f"{service} {tally.ok} ok {tally.failed} failed: {hosts}"
+    """`2668 ok, 0 failed | web host1 508 host2 507 host3 508 | api host1 572 host2 573`"""
+    total = client.total()
+    parts = [f"{total.ok} ok, {total.failed} failed"]
+    for service in services:
+        hosts = [f"{host} {count}" for host, count in sorted(client.tally(service).answers.items())]
+        parts.append(" ".join([service, *hosts]))
+    return " | ".join(parts)
 
 
 def introduction(fleet: Fleet) -> list[str]:
@@ -95,8 +95,8 @@ class News:
         self._told = told
 
     def look(self, told: dict[str, Any]) -> list[str]:
-        """One line for each change; nothing while synapse does not answer."""
-        if not told:
+        """One line for each change; nothing while synapse does not answer or has not looked yet."""
+        if "haproxy" not in told:
             return []
         before, self._told = self._told, told
         lines = []
@@ -108,8 +108,9 @@ class News:
             was_wrong, now_wrong = observe.problem(before, service), observe.problem(told, service)
             if now_wrong != was_wrong:
                 lines.append(f"{service}: {now_wrong or 'the definition is right again'}")
-        if observe.haproxy_pid(told) != observe.haproxy_pid(before):
-            lines.append(f"HAProxy has pid {observe.haproxy_pid(told)}")
+        pid = observe.haproxy_pid(told)
+        if pid != observe.haproxy_pid(before):
+            lines.append("HAProxy is gone" if pid is None else f"HAProxy has pid {pid}")
         return lines
 
 
