@@ -135,6 +135,7 @@ def test_instances_pass_the_same_door_as_those_of_the_registry(directory: str) -
         "../web": [good],
         "text": "10.0.0.5",
         "null": None,
+        "empty": [],
         "surrogates": [{**good, "labels": {"\ud800": "x"}}],
         "nan": [{**good, "weight": float("nan")}],
     }
