@@ -51,7 +51,8 @@ class Wanting:
         *,
         may_shrink: bool = False,
     ) -> Wanted:
-        """Take in the offers that changed. Raises `TemplateError` when the global part cannot be rendered."""
+        """Take in the offers that changed. Raises `TemplateError` when the global part cannot be rendered, or a service
+        that runs cannot be rendered as it runs: a template that broke takes nothing away."""
         for name in changed:
             service = self._service(name, offers[name], observed, may_shrink=may_shrink) if name in offers else None
             if service is None:
@@ -132,6 +133,8 @@ class Wanting:
         try:
             self._digests[name] = self._digest(service)
         except TemplateError as error:
+            if current is not None and self.accepted.get(name, proxy) == proxy:
+                raise
             if refusal is not None:
                 return None
             self.refuse(name, offer, str(error))
