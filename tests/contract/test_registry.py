@@ -172,7 +172,10 @@ def test_put_and_remove_are_safe_to_repeat(registry: RegistryUnderTest) -> None:
     put(writer, FIRST, ONE)
     seen = expect(reader, ONE)
     put(writer, FIRST, ONE)
-    assert listing(reader) is seen
+    put(writer, NodeId(path="services/later", node="a"), TWO)
+    later = [WEB, "services/later"]
+    after = eventually(lambda: [found for found in [reader.read(later)] if found[later[1]] != Listing()])[0]
+    assert after[WEB] is seen
     writer.remove(SECOND)
     writer.remove(FIRST)
     writer.remove(FIRST)
@@ -206,6 +209,19 @@ def test_the_last_of_two_writers_has_the_place(registry: RegistryUnderTest) -> N
     assert instances(reader) == [TWO]
     put(second, SECOND, ONE)
     assert [record.instance for record in expect(reader, TWO, ONE).records] == [TWO, ONE]
+
+
+def test_a_place_that_was_lost_unnoticed_is_not_removed(registry: RegistryUnderTest) -> None:
+    """Remove and stop look at whose node it is, not at who put one there once."""
+    reader, first, second = registry.make_reader(), registry.make_writer(), registry.make_writer()
+    put(first, FIRST, ONE)
+    put(first, SECOND, ONE)
+    put(second, FIRST, TWO)
+    put(second, SECOND, TWO)
+    retried(lambda: first.remove(FIRST))
+    first.stop()
+    expect(reader, TWO, TWO)
+    expect_held(second, (), {FIRST: mine(TWO), SECOND: mine(TWO)})
 
 
 def test_a_killed_writer_takes_its_nodes_along(registry: RegistryUnderTest) -> None:
@@ -379,6 +395,7 @@ def test_a_node_of_ours_that_somebody_removes_is_missed(registry: RegistryUnderT
     """The writer's bell rings, held no longer has it, and it can be put again."""
     bell = Bell()
     reader, writer = registry.make_reader(), registry.make_writer(bell.ring)
+    put(writer, FIRST, TWO)
     put(writer, FIRST, ONE)
     expect_held(writer, (FIRST,), {FIRST: mine(ONE)})
     eventually(lambda: bell.silent_for(QUIET_SECONDS))

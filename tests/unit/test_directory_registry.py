@@ -21,6 +21,7 @@ from smartstack.forms import DirectoryUrl
 from smartstack.instance import PAYLOAD_LIMIT, Instance, encode
 from smartstack.registry import open_reader, open_writer
 from smartstack.registry.directory import DirectoryReader, DirectoryWriter, changes, writer
+from smartstack.registry.directory import reader as reading
 from smartstack.registry.protocol import HeldNode, Listing, NodeId, Refused, Unknown
 from tests.support.eventually import eventually
 from tests.support.nobody import CHECKOUT, run_as_nobody
@@ -611,16 +612,75 @@ def test_without_watches_everything_is_still_seen(
     assert instances(reader) == [TWO]
 
 
-def test_a_file_edited_twice_in_one_tick_is_read_twice(registry: DirectoryUnderTest) -> None:
-    """Two edits of equal length within the file system's clock tick look alike; a young file is not trusted."""
+def test_a_file_edited_twice_in_one_tick_is_read_twice(
+    registry: DirectoryUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two edits of equal length within one tick of a file system's clock look alike; a young file is not trusted."""
+    stamps: dict[int, os.stat_result] = {}
+    real = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda descriptor: stamps.setdefault(real(descriptor).st_ino, real(descriptor)))
+    monkeypatch.setattr(reading, "_SETTLED_NS", 60_000_000_000)
     reader = registry.make_reader()
     file = by_hand(registry, "db.json", '{"static": true, "host": "10.0.0.1", "port": 8080, "name": "one"}')
     assert instances(reader) == [ONE]
-    stamp = file.stat()
-    with file.open("r+") as edited:
-        edited.write('{"static": true, "host": "10.0.0.2", "port": 8080, "name": "two"}')
-    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    file.write_text('{"static": true, "host": "10.0.0.2", "port": 8080, "name": "two"}')
     eventually(lambda: instances(reader) == [TWO])
+
+
+def test_a_node_that_moves_while_the_directory_is_read(
+    registry: DirectoryUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed under its old name and gone before it is opened: the directory is read again, and finds it."""
+    reader, made = registry.make_reader(), registry.make_writer()
+    made.put(FIRST, encode(ONE))
+    real, listed = os.listdir, list[bool]()
+
+    def list_then_swap(directory: int) -> list[str]:
+        names = real(directory)
+        if not listed:
+            listed.append(True)
+            made.put(SECOND, encode(ONE), instead_of=FIRST)
+        return names
+
+    monkeypatch.setattr(os, "listdir", list_then_swap)
+    assert [record.node for record in listing(reader).records] == [SECOND.node]
+    assert listed
+
+
+def test_a_root_that_goes_while_it_is_read(registry: DirectoryUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is missing because everything is missing is not empty."""
+    reader = registry.make_reader()
+
+    def wipe(*_arguments: object) -> dict[str, object]:
+        shutil.rmtree(registry.root)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(reading, "_scan", wipe)
+    assert unknown(reader).reason.endswith(f"registry directory {registry.root} does not exist")
+
+
+def test_a_file_that_says_nothing_new_changes_nothing(registry: DirectoryUnderTest) -> None:
+    """Looked at again for whatever reason, a service of the same content keeps its very listing."""
+    bell = Bell()
+    reader, made = registry.make_reader(bell.ring), registry.make_writer()
+    made.put(FIRST, encode(ONE))
+    before = listing(reader)
+    looks, rings = reader.status().counters["requests"], bell.rings
+    by_hand(registry, "README", "hello")
+    eventually(lambda: bell.rings > rings and listing(reader) and reader.status().counters["requests"] > looks)
+    assert listing(reader) is before
+
+
+def test_stop_removes_the_files(registry: DirectoryUnderTest) -> None:
+    """Also what nobody would believe any more is not left lying about, and no descriptor stays open."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    made = registry.make_writer()
+    made.put(FIRST, encode(ONE))
+    made.put(SECOND, encode(TWO))
+    made.put(SECOND, encode(ONE))
+    made.stop()
+    assert list((registry.root / WEB).iterdir()) == []
+    eventually(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
 
 
 def test_the_ends_tell_of_their_link(registry: DirectoryUnderTest) -> None:

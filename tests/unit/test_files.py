@@ -132,6 +132,18 @@ def test_a_replaced_file_rings_once(watch: FileWatch, bell: Bell, place: Path) -
     assert settle(watch, bell) == rings + 1
 
 
+def test_the_close_of_a_replaced_file_does_not_ring(watch: FileWatch, bell: Bell, place: Path) -> None:
+    """Who holds what is not there any more is of no interest."""
+    held = (place / "x.yaml").open("r+")
+    watch.watch([str(place)])
+    rename_over(place)
+    rings = settle(watch, bell)
+    held.close()
+    (place / "end.yaml").symlink_to("nowhere")
+    expect_ring(bell, rings)
+    assert settle(watch, bell) == rings + 1
+
+
 def test_the_first_answer_is_that_anything_may_have_changed(watch: FileWatch, bell: Bell, place: Path) -> None:
     """What happened before the watch is not known; afterwards only changes are told."""
     watch.watch([str(place)])
