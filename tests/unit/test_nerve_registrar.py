@@ -112,8 +112,11 @@ def test_a_registry_that_is_away_is_no_empty_registry(fixture: Fixture) -> None:
 def test_a_link_that_breaks_in_the_middle_ends_the_turn(fixture: Fixture) -> None:
     """With the link gone the other actions would each wait for their time-out: they fail with the same reason."""
 
+    tried = []
+
     class Breaking(Moody):
         def put(self, node: NodeId, payload: bytes, *, instead_of: NodeId | None = None) -> None:
+            tried.append(node)
             self._registry.unavailable = "cut"
             super().put(node, payload, instead_of=instead_of)
 
@@ -121,6 +124,7 @@ def test_a_link_that_breaks_in_the_middle_ends_the_turn(fixture: Fixture) -> Non
     report = Registrar(writer, TRUCE, lambda: 0.0).reconcile([API, WEB])
     assert [type(action) for action in report.failed] == [Put, Put]
     assert set(report.failed.values()) == {"cut"}
+    assert tried == [API.node]
     assert fixture.memory.journal == []
 
 
@@ -147,7 +151,10 @@ def test_two_nerves_with_one_address_do_not_fight(fixture: Fixture) -> None:
 
 def test_an_expired_session_is_registered_anew(fixture: Fixture) -> None:
     """Nodes that went with the session are put again: held says that they are gone, whatever was done before."""
-    fixture.registrar.reconcile([WEB, API])
+    both = (WEB, API)
+    for _ in range(3):
+        fixture.registrar.reconcile(both)
     fixture.memory.expire(fixture.writer)
     assert fixture.memory.nodes == {}
-    assert {action.node for action in fixture.registrar.reconcile([WEB, API]).done} == {WEB.node, API.node}
+    assert {action.node for action in fixture.registrar.reconcile(both).done} == {WEB.node, API.node}
+    assert fixture.registrar.reconcile(both).done == ()
