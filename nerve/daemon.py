@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from nerve.address import advertised_address
-from nerve.loop import Nerve
+from nerve.loop import LIVE, Nerve
 from nerve.runner import Runner
 from nerve.settings import Settings
 from nerve.status import describe, ready
@@ -28,7 +28,7 @@ def run(path: str, log: EventLog) -> None:
     admin address is taken, or the registry cannot be used.
     """
     path = os.path.abspath(path)
-    live = LiveConfiguration(Settings, path, families=check_families())
+    live = LiveConfiguration(Settings, path, families=check_families(), live=LIVE)
     settings = live.settings
     wake = Wake()
     stopping = install_signals(wake)

@@ -10,7 +10,7 @@ from nerve.metrics import Metrics
 from nerve.registrar import Registrar, Report
 from nerve.registrations import Host, Registration
 from nerve.runner import Runner
-from nerve.services import Announced, announced, needs_restart
+from nerve.services import Announced, announced
 from nerve.settings import Settings
 from nerve.status import Status
 from nerve.teller import Teller
@@ -19,6 +19,9 @@ from smartstack.errors import ConfigError
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
 from smartstack.registry.protocol import RegistryWriter
+
+LIVE = ("announce", "labels", "host", "instance_id", "node_names", "resync_interval")
+"""The keys of nerve.yaml that take effect without a restart."""
 
 RETRY_SECONDS = 1.0
 """When a registry that could not be brought in step is tried again, if nothing rings before."""
@@ -60,7 +63,6 @@ class Nerve:
         self._healths: dict[str, ServiceHealth] = {}
         self._wanted: tuple[Registration, ...] = ()
         self._problems: dict[str, tuple[str, ...]] = {}
-        self._needs_restart: tuple[str, ...] = ()
         self._report = Report(unavailable="not asked yet")
         self._seen_registry = False
 
@@ -116,8 +118,7 @@ class Nerve:
         self._want()
         self._runner.watch({name: service.probe for name, service in services.items()})
         self._problems = problems
-        self._needs_restart = needs_restart(self._first_settings, settings)
-        self._teller.configuration(self._problems, self._needs_restart)
+        self._teller.configuration(self._problems, self._live.needs_restart)
 
     def _host_at(self, address: str) -> Host:
         settings = self._live.settings
@@ -166,5 +167,5 @@ class Nerve:
             healths=dict(self._healths),
             report=self._report,
             problems=self._problems,
-            needs_restart=self._needs_restart,
+            needs_restart=self._live.needs_restart,
         )

@@ -11,9 +11,6 @@ from smartstack.definition import ServiceDefinition
 from smartstack.forms import TcpAddress
 from smartstack.instance import decode
 
-NEEDS_RESTART = ("registry", "session_timeout", "admin", "state_directory", "services")
-"""The settings that a running nerve cannot change."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
@@ -69,8 +66,3 @@ def named_checks(definition: ServiceDefinition) -> Mapping[str, Check]:
         count = sum(type(other) is type(check) for other in named.values())
         named[check.kind if count == 0 else f"{check.kind}-{count + 1}"] = check
     return named
-
-
-def needs_restart(running: Settings, wanted: Settings) -> tuple[str, ...]:
-    """The settings that were edited and that only a restart can apply."""
-    return tuple(key for key in NEEDS_RESTART if getattr(running, key) != getattr(wanted, key))

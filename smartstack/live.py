@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from smartstack.debounce import Debounce
 from smartstack.definitions import Definitions, DefinitionsView, load_settings
 from smartstack.errors import ConfigError, Problem
 from smartstack.files import FileWatch
+from smartstack.model import model_fields
 
 
 class HasServices(Protocol):
@@ -32,7 +33,7 @@ class LiveConfiguration(Generic[S]):
     the settings are still the last good ones. The first read raises `ConfigError` when the settings are wrong.
     With `keep`, each good definition is copied to the state directory, where a restart finds it if the file is
     broken by then; without, the disk is only read. `live` names the keys (dotted; a prefix is enough) that the daemon
-    takes from `settings` at each turn; a change of any other key is a problem until the next start. None: every key is taken.
+    takes from `settings` at each turn; of the others `needs_restart` tells when they were edited.
     """
 
     def __init__(
@@ -42,18 +43,18 @@ class LiveConfiguration(Generic[S]):
         *,
         families: Mapping[str, Mapping[str, type]] | None = None,
         env: Mapping[str, str] | None = None,
-        live: Collection[str] | None = None,
+        live: Collection[str] = (),
         keep: bool = True,
     ) -> None:
         self._model = model
         self.path = os.path.abspath(path)
         self._env = os.environ if env is None else env
-        self._live = live
+        self._live = tuple(live)
         self.settings: S = self._load()
         self._first = self.settings
         self.problems: tuple[Problem, ...] = ()
         kept = str(Path(self.settings.state_directory) / "definitions") if keep else None
-        self._definitions = Definitions(self.settings.services, kept, families or {})
+        self._definitions = Definitions(self.settings.services, kept, families or {}, env=self._env)
         self.view: DefinitionsView = self._definitions.refresh()
         self._changed = Debounce()
         self._watch: FileWatch | None = None
@@ -80,16 +81,21 @@ class LiveConfiguration(Generic[S]):
         return self._changed.due_in()
 
     def refresh(self, *, everything: bool = False) -> bool:
-        """Read again what changed, once the burst of changes is over, or now if `everything` is to be looked at.
+        """Read again what changed, once the burst of changes is over; with `everything` also when none was heard of.
 
-        Answers whether files were read. What is wrong is in `problems` and `view.problems`, nothing is raised.
+        A burst is waited for in any case: what is seen in the middle of one (a file that an editor deletes and writes
+        again) was never meant. Answers whether files were read. What is wrong is in `problems` and `view.problems`,
+        nothing is raised.
         """
-        if not everything and self._changed.due_in() != 0.0:
+        due_in = self._changed.due_in()
+        if due_in is None and not everything:
+            return False
+        if due_in:
             return False
         self._changed.take()
         try:
             settings = self._load()
-            self.problems = self._later(settings)
+            self.problems = ()
             if settings != self.settings:
                 self.settings = settings
         except ConfigError as error:
@@ -102,15 +108,14 @@ class LiveConfiguration(Generic[S]):
     def _directories(self) -> set[str]:
         return {os.path.dirname(self.path), self._first.services, *self._more(self.settings)}
 
-    def _later(self, settings: S) -> tuple[Problem, ...]:
-        if self._live is None:
-            return ()
-        live = tuple(self._live)
+    @property
+    def needs_restart(self) -> tuple[str, ...]:
+        """The keys, dotted, that were edited since the start and that only a restart applies."""
         before = dict(_leaves(self._first))
         return tuple(
-            Problem(path=self.path, key=key, message="the change takes effect when the daemon is started again")
-            for key, value in _leaves(settings)
-            if value != before.get(key) and not any(key == name or key.startswith(f"{name}.") for name in live)
+            key
+            for key, value in _leaves(self.settings)
+            if value != before.get(key) and not any(key == name or key.startswith(f"{name}.") for name in self._live)
         )
 
     def _load(self) -> S:
@@ -119,9 +124,9 @@ class LiveConfiguration(Generic[S]):
 
 def _leaves(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Each key of a model, dotted, with its value."""
-    for field in fields(model):
+    for field in model_fields(type(model)):
         value = getattr(model, field.name)
-        if is_dataclass(value) and field.name != "registry":
+        if field.kind.form is None and is_dataclass(value):
             yield from _leaves(value, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", value

@@ -15,9 +15,10 @@ from smartstack.live import LiveConfiguration
 from smartstack.logs import configure
 from smartstack.wake import Wake
 from synapse.control import Look
-from synapse.daemon import LIVE, Synapse, offered, run
+from synapse.daemon import run
 from synapse.haproxy.commands import command as runtime_command
 from synapse.haproxy.errors import HAProxyAway
+from synapse.loop import LIVE, Synapse, offered
 from synapse.settings import Settings
 
 DEFAULT_PATH = "/etc/smartstack/synapse.yaml"
@@ -127,6 +128,8 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         lines.append(f"error     {answer['error']}")
     for problems in answer.get("problems", {}).values():
         lines.extend(f"problem   {problem}" for problem in problems)
+    if answer.get("needs_restart"):
+        lines.append(f"restart   needed for the edited settings: {', '.join(answer['needs_restart'])}")
     for name, service in answer.get("services", {}).items():
         lines.append(f"\n{name}  {service['listen'] or 'discovery only'}  ({service['origin']}: {service['reason']})")
         if service["refused_definition"]:

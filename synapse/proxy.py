@@ -69,6 +69,14 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a service's definition is not in use, though it is valid: HAProxy refuses it, or its address is taken."""
+
+    proxy: Proxy
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """The running HAProxy as it answered. `description` names the structure it was started with.
 

@@ -1,7 +1,7 @@
 """The way to a new structure: write whole, check, swap, start or reload, confirm; on failure all stays as it was."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from smartstack.errors import SmartStackError
@@ -149,15 +149,21 @@ class Reloader:
     def _admissible(self, wanted: Wanted, offers: Mapping[str, Offer], observed: Observed | None) -> Wanted:
         """What is wanted, less the definitions that HAProxy would not take; each of those stays as it was.
 
-        Raises `HAProxyError` when no single definition is to blame.
+        Raises `HAProxyError` when no single definition is to blame, and when a service that runs would be lost.
         """
         workers = self._workers(observed)
+        running: Collection[str] = observed.backends if observed else ()
+        refusals = self._wanting.refusals
         while True:
+            for name in sorted(refusals.keys() - wanted.services.keys()):
+                _must_not_run(name, refusals[name].reason, running)
             problems = taken({name: each.proxy.listen for name, each in wanted.services.items()}, workers)
             problems = problems or self._culprits(wanted, observed)
             if not problems:
                 return wanted
             for name, why in problems.items():
+                if name in refusals or name not in self._wanting.accepted:
+                    _must_not_run(name, why, running)
                 self._wanting.refuse(name, offers[name], why)
                 if self._told.get(name) != why:
                     self._log.error("the definition is not taken, the service stays as it was", service=name, why=why)
@@ -221,3 +227,10 @@ class Reloader:
             self._configuration.swap(text)
         except SmartStackError as error:
             self._log.error("cannot put the last good configuration back", why=str(error))
+
+
+def _must_not_run(name: str, why: str, running: Collection[str]) -> None:
+    """A service that cannot even be as it was, because its template is wrong or its last definition is not known, is
+    left out where it was not offered yet, but never taken from its clients."""
+    if name in running:
+        raise HAProxyError(f"{name} would be lost: {why}; the running configuration is unchanged")

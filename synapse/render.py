@@ -7,6 +7,7 @@ as `description`, so that the running process says which structure it was starte
 """
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from synapse.proxy import SPARE_HOST, SPARE_PORT, Service, Target, server_weight
 from synapse.settings import HAProxySettings
 
 _BALANCE = {"hash": "uri"}
+
+_MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+"""What a template that Jinja takes may still do wrong: divide by nothing, add text to numbers, not be readable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,8 @@ class Renderer:
             autoescape=False,
         )
         self._environment.filters["milliseconds"] = milliseconds
+        # HAProxy reads quotes as a shell does; a path may have a space, a '#' or a '$'.
+        self._environment.filters["quoted"] = shlex.quote
         self._settings = settings
         self._socket = socket
         self._version = version
@@ -105,6 +111,8 @@ class Renderer:
             raise TemplateError(f"{error.filename or template}:{error.lineno}: {error.message}") from error
         except jinja2.TemplateError as error:
             raise TemplateError(f"cannot render {template}: {error.message}") from error
+        except _MISTAKES as error:
+            raise TemplateError(f"cannot render {template}: {type(error).__name__}: {error}") from error
 
 
 def slot_names(count: int) -> Sequence[str]:

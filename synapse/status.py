@@ -8,8 +8,7 @@ from smartstack.errors import Problem
 from smartstack.registry.protocol import LinkStatus, Listing
 from synapse.offers import Offer
 from synapse.plan import Plan
-from synapse.proxy import Admin, Observed, Slot
-from synapse.wanted import Refusal
+from synapse.proxy import Admin, Observed, Refusal, Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +17,7 @@ class Snapshot:
 
     `at` and `started` are in seconds since the epoch. `plan` is what was done in this turn. `error` is what keeps
     HAProxy from being as it should be. `listens` is where each service is offered. `problems` are by service, "" for
-    the host's own file.
+    the host's own file. `needs_restart` names edited settings that only a restart applies.
     """
 
     at: float
@@ -31,6 +30,7 @@ class Snapshot:
     refusals: Mapping[str, Refusal]
     listens: Mapping[str, str]
     problems: Mapping[str, tuple[Problem, ...]]
+    needs_restart: tuple[str, ...]
     error: str | None
     missing: tuple[str, ...]
 
@@ -64,6 +64,7 @@ def describe(snapshot: Snapshot | None) -> dict[str, Any]:
         },
         "plan": {"actions": len(snapshot.plan.actions), "reload": list(snapshot.plan.reload_reasons)},
         "problems": {name: list(map(str, problems)) for name, problems in snapshot.problems.items()},
+        "needs_restart": snapshot.needs_restart,
         "services": {
             name: _service(name, offer, observed, snapshot) for name, offer in sorted(snapshot.offers.items())
         },

@@ -25,6 +25,7 @@ class Teller:
         self._problems: set[str] = set()
         self._connected: bool | None = None
         self._error: str | None = None
+        self._needs_restart: tuple[str, ...] = ()
 
     def tell(self, snapshot: Snapshot, changed: Collection[str]) -> None:
         """Log what is new in this snapshot, and set the gauges of the services whose offers changed."""
@@ -34,6 +35,9 @@ class Teller:
         self._members(snapshot.plan.actions)
         self._refused_nodes(offers)
         self._config_problems(snapshot)
+        if snapshot.needs_restart and snapshot.needs_restart != self._needs_restart:
+            self._log.warning("edited settings that only a restart applies", settings=",".join(snapshot.needs_restart))
+        self._needs_restart = snapshot.needs_restart
         if snapshot.error != self._error:
             if snapshot.error:
                 self._log.error("HAProxy is not as it should be", why=snapshot.error)

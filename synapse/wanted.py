@@ -6,16 +6,8 @@ from dataclasses import dataclass
 from smartstack.definition import Proxy
 from synapse.offers import Offer
 from synapse.plan import Structure
-from synapse.proxy import Admin, Observed, Service, Target, slot_count, targets
+from synapse.proxy import Admin, Observed, Refusal, Service, Target, slot_count, targets
 from synapse.render import Renderer, TemplateError, seat
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why a service's definition is not in use, though it is valid: HAProxy refuses it, or its address is taken."""
-
-    proxy: Proxy
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +61,10 @@ class Wanting:
         return Wanted(services=dict(self._services), structure=self._structure)
 
     def use(self, renderer: Renderer) -> None:
-        """Render with these templates from now on. Raises `TemplateError`, changing nothing, when a service cannot be
-        rendered with them."""
+        """Render with these templates from now on; what was refused with others has another chance with these.
+
+        Raises `TemplateError`, changing nothing, when a service cannot be rendered with them.
+        """
         renderer.global_part("")
         for service in self._services.values():
             renderer.digest(service)
@@ -78,6 +72,7 @@ class Wanting:
         self._rendered.clear()
         self._texts.clear()
         self._structure = None
+        self.refusals.clear()
 
     def refuse(self, name: str, offer: Offer, reason: str) -> None:
         """Leave this service as it was until its definition changes or somebody retries.

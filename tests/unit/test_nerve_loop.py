@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from nerve.health import Result, State
-from nerve.loop import Nerve
+from nerve.loop import LIVE, Nerve
 from nerve.registrations import Host
 from nerve.runner import CheckResult, Runner
 from nerve.services import Probe, announced, named_checks
@@ -36,6 +36,7 @@ class ScriptedRunner(Runner):
         super().__init__(lambda: None, Random(1))
         self.probes: Mapping[str, Probe] = {}
         self.results: list[CheckResult] = []
+        self.stuck: list[CheckResult] = []
 
     def watch(self, probes: Mapping[str, Probe]) -> None:
         self.probes = probes
@@ -43,6 +44,10 @@ class ScriptedRunner(Runner):
     def drain(self) -> list[CheckResult]:
         results, self.results = self.results, []
         return results
+
+    def hanging(self, now: float) -> list[CheckResult]:
+        stuck, self.stuck = self.stuck, []
+        return stuck
 
 
 class Site:
@@ -62,7 +67,9 @@ class Site:
     def begin(self) -> None:
         """Start nerve, without a turn."""
         self.nerve = Nerve(
-            LiveConfiguration(Settings, str(self.directory / "nerve.yaml"), families=check_families(), env={}),
+            LiveConfiguration(
+                Settings, str(self.directory / "nerve.yaml"), families=check_families(), env={}, live=LIVE
+            ),
             self.writer,
             self.runner,
             host_name="host5",
@@ -293,11 +300,25 @@ def test_a_registry_that_is_away_is_said_and_tried_again(site: Site, log: io.Str
 
 def test_an_expired_session_is_registered_anew(site: Site) -> None:
     """The registry says what is there; nothing that nerve believes counts."""
-    site.turn(web=True)
+    for _ in range(3):
+        site.turn(web=True)
     site.memory.expire(site.writer)
     assert site.registered() == {}
     site.turn()
     assert list(site.registered()) == ["services/web"]
+
+
+def test_a_check_that_hangs_brings_its_service_down(site: Site) -> None:
+    """The loop asks for what hangs; as many failures as `fall` of it are enough, without any result."""
+    site.turn(web=True)
+    for _ in range(2):
+        reason = "still running after 3.2 s, time-out 1s"
+        stuck = Result(passed=False, reason=reason, duration_seconds=3.2, at=site.now)
+        site.runner.stuck = [CheckResult(service="web", check="tcp", result=stuck)]
+        status = site.turn()
+    assert status.services["web"].state is State.DOWN
+    assert status.services["web"].reason == "2 checks failed, last: still running after 3.2 s, time-out 1s"
+    assert site.registered() == {}
 
 
 def test_another_nerve_with_our_address_is_shown(site: Site, log: io.StringIO) -> None:

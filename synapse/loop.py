@@ -1,0 +1,249 @@
+"""synapse's loop: read files and the registry, decide, bring HAProxy in step, tell."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from smartstack.definition import ServiceDefinition
+from smartstack.errors import Problem, SmartStackError
+from smartstack.instance import Instance
+from smartstack.live import LiveConfiguration
+from smartstack.logs import EventLog
+from smartstack.registry import open_reader
+from smartstack.registry.protocol import Listing
+from smartstack.wake import Wake
+from synapse.configuration import ConfigurationFile
+from synapse.control import Controller, Look
+from synapse.haproxy import program
+from synapse.haproxy.errors import HAProxyAway, HAProxyError
+from synapse.haproxy.process import HAProxyProcess, Places
+from synapse.metrics import Metrics
+from synapse.offers import Offers, registry_path
+from synapse.plan import Plan
+from synapse.reload import Reloader
+from synapse.render import Renderer, TemplateError
+from synapse.selection import Origin
+from synapse.settings import HAProxySettings, Settings
+from synapse.status import Snapshot
+from synapse.store import Store
+from synapse.teller import Teller
+from synapse.wanted import Wanting
+
+LIVE = (
+    "use",
+    "labels",
+    "resync_interval",
+    "haproxy.templates",
+    "haproxy.nbthread",
+    "haproxy.maxconn",
+    "haproxy.hard_stop_after",
+    "haproxy.on_stop",
+)
+"""The keys of synapse.yaml that take effect without a restart."""
+
+GRACE_SECONDS = 2.0
+"""How long a HAProxy that is not running yet waits for the registry's first word, so that it starts with servers."""
+
+_RETRY_SECONDS = 1.0
+_FIRST_WORD_POLL_SECONDS = 0.1
+
+log = EventLog("synapse")
+
+
+class Synapse:
+    """Everything one synapse is made of, and one turn of its loop (`cycle`).
+
+    Making one reads the disk and starts nothing. Raises `SmartStackError` for what keeps it from running at all.
+    """
+
+    def __init__(self, configuration: LiveConfiguration[Settings], wake: Wake) -> None:
+        settings = configuration.settings
+        self.configuration = configuration
+        self.settings = settings
+        self.metrics = Metrics()
+        self.snapshot: Snapshot | None = None
+        self._wake = wake
+        self._started = time.time()
+        self._begun = time.monotonic()
+        self._resync_due = 0.0
+        self._seen: set[str] = set()
+        self._teller = Teller(self.metrics, log)
+        binary = program.find(settings.haproxy.binary)
+        self._version = program.version(binary)
+        self._haproxy = settings.haproxy
+        self._template_problems: tuple[Problem, ...] = ()
+        places = self._places = Places(
+            configuration=str(Path(settings.state_directory) / "haproxy.cfg"), run_directory=settings.run_directory
+        )
+        self.process = HAProxyProcess(binary, places, wake.ring)
+        self._store = Store(settings.state_directory)
+        self.offers = Offers(self._store.load_good())
+        running = self._store.load_running()
+        self._wanting = Wanting(self._renderer(settings.haproxy), running.proxies if running else {})
+        file = ConfigurationFile(places.configuration, binary)
+        self._reloader = Reloader(
+            process=self.process,
+            configuration=file,
+            wanting=self._wanting,
+            store=self._store,
+            running=running,
+            interval_seconds=settings.haproxy.reload_interval,
+            metrics=self.metrics,
+            log=log,
+        )
+        self.controller = Controller(
+            process=self.process,
+            configuration=file,
+            wanting=self._wanting,
+            reloader=self._reloader,
+            metrics=self.metrics,
+        )
+        self.reader = open_reader(settings.registry, session_timeout_seconds=settings.session_timeout)
+        for problem in self._store.problems:
+            log.warning("a file of the state directory is left aside", why=problem)
+
+    def start(self) -> None:
+        """Begin to connect and to watch files."""
+        self.configuration.watch(self._wake.ring, _template_directories)
+        self.reader.start(self._wake.ring)
+        self.remember_running()
+
+    def cycle(self) -> float:
+        """One turn; answers in how many seconds the next should be if nobody rings."""
+        began = time.monotonic()
+        everything = began >= self._resync_due
+        if everything:
+            self._resync_due = began + self.configuration.settings.resync_interval
+            self.controller.retry_refused()
+        changed = set()
+        if self.configuration.refresh(everything=everything):
+            changed = self._take_settings()
+        changed |= self.look_up()
+        plan = Plan()
+        more: float | None = _RETRY_SECONDS
+        try:
+            if self._waits_for_first_word(began):
+                more = _FIRST_WORD_POLL_SECONDS
+            else:
+                look = self.controller.look(self.offers.by_name, changed, everything=everything)
+                plan = look.plan
+                more = self.controller.act(look, self.offers.by_name)
+        except (HAProxyError, TemplateError) as error:
+            self.controller.error = str(error)
+        self._tell(plan, changed)
+        self.metrics.cycles.inc()
+        self.metrics.cycle_seconds.observe(time.monotonic() - began)
+        return self._wait_seconds(more)
+
+    def look_up(self) -> set[str]:
+        """Read the registry and choose; answers which offers changed."""
+        definitions = offered(self.configuration.view.definitions, self.configuration.settings.use)
+        known = self.reader.read([registry_path(name, definition) for name, definition in definitions.items()])
+        changed = self.offers.update(definitions, known, time.time())
+        self._seen &= definitions.keys()
+        self._seen.update(name for name, offer in self.offers.by_name.items() if isinstance(offer.known, Listing))
+        return changed
+
+    def missing(self) -> tuple[str, ...]:
+        """The services on which the registry has not said anything since the start."""
+        return tuple(sorted(self.offers.by_name.keys() - self._seen))
+
+    def stop(self) -> None:
+        """End what was started; HAProxy goes on, unless the settings say otherwise."""
+        self.configuration.stop()
+        self.controller.flush()
+        self._save_good()
+        self.reader.stop()
+        if self.configuration.settings.haproxy.on_stop == "stop":
+            self.process.stop()
+
+    def _take_settings(self) -> set[str]:
+        """Render anew where the HAProxy settings or a site's templates may have changed; answers what to look at."""
+        haproxy = self.configuration.settings.haproxy
+        if haproxy == self._haproxy and haproxy.templates is None:
+            return set()
+        try:
+            self._wanting.use(self._renderer(haproxy))
+        except TemplateError as error:
+            self._template_problems = (Problem(path=self.configuration.path, key="haproxy", message=str(error)),)
+            return set()
+        self._haproxy = haproxy
+        self._template_problems = ()
+        return set(self.offers.by_name)
+
+    def _renderer(self, haproxy: HAProxySettings) -> Renderer:
+        return Renderer(haproxy, self._places.socket, self._version)
+
+    def _waits_for_first_word(self, now: float) -> bool:
+        """A HAProxy that is not running yet is not started without servers while the registry is about to answer."""
+        nothing = any(offer.choice.origin is Origin.NOTHING for offer in self.offers.by_name.values())
+        return nothing and now < self._begun + GRACE_SECONDS and self.process.master() is None
+
+    def _wait_seconds(self, more: float | None) -> float:
+        due = self.offers.due()
+        waits = [self._resync_due - time.monotonic(), more, self.configuration.due_in()]
+        waits.append(None if due is None else due - time.time())
+        return max(0.0, min(wait for wait in waits if wait is not None))
+
+    def render(self, look: Look) -> str:
+        """haproxy.cfg for what this look wants."""
+        return self._wanting.file(look.wanted, look.observed)
+
+    def remember_running(self) -> None:
+        """What a running HAProxy serves is the last good set of services of which nothing better is known."""
+        try:
+            observed = self.controller.observe()
+        except HAProxyAway as away:
+            log.warning("HAProxy runs but does not answer", why=str(away))
+            return
+        if observed is None:
+            return
+        log.info("adopted the running HAProxy", pid=observed.pid, structure=observed.description)
+        for name, slots in observed.backends.items():
+            serving = [slot for slot in slots if slot.serves]
+            self.offers.remember(
+                name, tuple(Instance(host=slot.host, port=slot.port, weight=slot.weight) for slot in serving)
+            )
+
+    def _save_good(self) -> str | None:
+        try:
+            self._store.save_good(self.offers.good())
+        except SmartStackError as error:
+            return str(error)
+        return None
+
+    def _tell(self, plan: Plan, changed: set[str]) -> None:
+        """Keep what this turn saw for whoever asks, and log what changed: one line for each thing."""
+        problem = self._save_good()
+        view = self.configuration.view
+        problems: dict[str, tuple[Problem, ...]] = {**view.problems}
+        host = (*self.configuration.problems, *self._template_problems)
+        if host:
+            problems[""] = (*problems.get("", ()), *host)
+        self.snapshot = Snapshot(
+            at=time.time(),
+            started=self._started,
+            registry=self.reader.status(),
+            offers=dict(self.offers.by_name),
+            observed=self.controller.observed,
+            plan=plan,
+            last_reload=self._reloader.last_reasons,
+            refusals=dict(self._wanting.refusals),
+            listens=self._wanting.listens(),
+            problems=problems,
+            needs_restart=self.configuration.needs_restart,
+            error=self.controller.error or problem,
+            missing=self.missing(),
+        )
+        self._teller.tell(self.snapshot, changed)
+
+
+def offered(
+    definitions: Mapping[str, ServiceDefinition], use: tuple[str, ...] | None
+) -> Mapping[str, ServiceDefinition]:
+    """The definitions that this host uses; `use` None is all."""
+    return definitions if use is None else {name: definitions[name] for name in use if name in definitions}
+
+
+def _template_directories(settings: Settings) -> tuple[str, ...]:
+    return () if settings.haproxy.templates is None else (settings.haproxy.templates,)
