@@ -78,7 +78,7 @@ def test_hostile_nodes_are_refused_and_the_others_serve(any_host: Host, zookeepe
         unexpected = {node: reasons[node] for node, (reason, _) in HOSTILE.items() if reason not in reasons[node]}
         assert not unexpected
         assert all(reason.isprintable() and len(reason) < 200 for reason in reasons.values())
-        assert host.synapse.status()["services"]["web"]["origin"] == "listing"
+        assert host.told("web")["origin"] == "listing"
         assert host.members("web") == members
         assert host.haproxy_file() == file
         new = host.join("web", 4).address
@@ -115,7 +115,7 @@ def test_files_that_are_no_registrations_are_refused(host: Host) -> None:
 
 def refused(host: Host) -> dict[str, str]:
     """The refused nodes of the service as /status shows them, with why."""
-    return {each["node"]: each["reason"] for each in host.synapse.status()["services"]["web"]["refused_nodes"]}
+    return {each["node"]: each["reason"] for each in host.told("web")["refused_nodes"]}
 
 
 def inject(host: Host, client: KazooClient, node: str, data: bytes) -> None:

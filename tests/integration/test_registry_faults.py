@@ -45,7 +45,7 @@ def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: Controlle
     with clients[0], clients[1]:
         own_zookeeper.kill()
         began = time.monotonic()
-        eventually(lambda: host.synapse.status()["services"]["web"]["origin"] == "last good", within=10)
+        eventually(lambda: host.told("web")["origin"] == "last good", within=10)
         host.nerve(4, {"web": {}}).start(until="/healthz")
         host.nerve(1, {"web": {"weight": 50}})
         host.backends.close(*address[3].split(":"))
@@ -73,7 +73,7 @@ def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: Controlle
         finally:
             client.stop()
             client.close()
-        eventually(lambda: host.synapse.status()["services"]["web"]["origin"] == "listing")
+        eventually(lambda: host.told("web")["origin"] == "listing")
         eventually(lambda: clients[0].answers[address[4]])
     assert_none_failed(clients, at_least=1000)
     assert host.haproxy() == before
@@ -136,7 +136,7 @@ def test_a_zookeeper_that_hangs_does_not_hang_synapse(fragile_host: Host, own_zo
         assert len(host.members("web")) == 3
     finally:
         own_zookeeper.resume()
-    eventually(lambda: host.synapse.status()["services"]["web"]["origin"] == "listing", within=15)
+    eventually(lambda: host.told("web")["origin"] == "listing", within=15)
 
 
 def wipe(host: Host, client: KazooClient) -> None:
@@ -169,17 +169,17 @@ def test_a_wiped_registry_is_held_back_and_then_believed(any_host: Host, zookeep
     clients = [serving(host, port) for port in (3210, 3211)]
     wipe(host, zookeeper_client)
     eventually(lambda: host.synapse.metric("synapse_held_back", service="web") == 1)
-    told = host.synapse.status()["services"]["web"]
+    told = host.told("web")
     assert told["origin"] == "held back"
     assert "0 of 3 instances" in told["reason"]
     assert told["held_back_until"] > time.time()
     assert host.members("web") == members
     clients[0].stop()
     eventually(lambda: host.members("web") == {}, within=10)
-    assert host.synapse.status()["services"]["web"]["origin"] == "listing"
+    assert host.told("web")["origin"] == "listing"
     with pytest.raises(AssertionError, match="503 .*no live instance of web"):
         ask(host.address, 3210)
-    assert host.synapse.status()["services"]["api"]["origin"] == "held back"
+    assert host.told("api")["origin"] == "held back"
     assert_none_failed(clients, at_least=5)
     host.join("web", 5)
     eventually(lambda: ask(host.address, 3210) == host.instance(5).address)
@@ -194,10 +194,10 @@ def test_a_registry_that_is_back_before_it_is_believed_changes_nothing(host: Hos
     commands = host.synapse.metric("synapse_runtime_commands_total", result="done")
     for number in (1, 2, 3):
         host.leave("web", number)
-    eventually(lambda: host.synapse.status()["services"]["web"]["origin"] == "held back")
+    eventually(lambda: host.told("web")["origin"] == "held back")
     for number in (1, 2, 3):
         host.join("web", number)
-    eventually(lambda: host.synapse.status()["services"]["web"]["origin"] == "listing")
+    eventually(lambda: host.told("web")["origin"] == "listing")
     assert host.members("web") == members
     left = host.synapse.metric("synapse_runtime_commands_total", result="done") - commands
     assert left <= 3, "at most the first of them went, while two were still enough to be believed"

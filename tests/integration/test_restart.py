@@ -36,9 +36,7 @@ def reloads_and_starts(host: Host) -> float:
 
 def state(host: Host, service: str = "web") -> tuple[str, list[str]]:
     """Why the service has the instances that it has, and the state of each, as /status says."""
-    services = host.synapse.status()["services"]
-    assert service in services
-    told = services[service]
+    told = host.told(service)
     return told["origin"], [each["state"] for each in told["instances"]]
 
 

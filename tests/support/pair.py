@@ -95,7 +95,9 @@ class Daemon:
                 session.trust_env = False
                 return session.get(f"http://{self._admin}{path}", timeout=timeout_seconds)
         except requests.RequestException as error:
-            raise AssertionError(f"{self._name} does not answer {path}: {error}; its log: {self.log()[-2000:]}") from None
+            raise AssertionError(
+                f"{self._name} does not answer {path}: {error}; its log: {self.log()[-2000:]}"
+            ) from None
 
     def status(self) -> dict[str, Any]:
         """/status."""
@@ -217,6 +219,12 @@ class Host:
     def client(self, listen: int, *, keep_alive: bool, rate: float = 150.0) -> LoadClient:
         """A client of the service at this port, not begun yet."""
         return LoadClient(self.address, listen, keep_alive=keep_alive, rate=rate)
+
+    def told(self, service: str) -> dict[str, Any]:
+        """What synapse's /status says of a service."""
+        services: dict[str, dict[str, Any]] = self.synapse.status()["services"]
+        assert service in services, f"/status does not know {service}"
+        return services[service]
 
     # HAProxy, asked without synapse
 
