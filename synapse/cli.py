@@ -122,7 +122,7 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
     haproxy, registry = answer.get("haproxy", {}), answer.get("registry", {})
     lines = [
         f"registry  {'connected' if registry.get('connected') else 'AWAY'}: {registry.get('detail', 'unknown')}",
-        f"haproxy   {'running, pid ' + str(haproxy.get('pid')) if haproxy.get('running') else 'NOT RUNNING'}",
+        f"haproxy   {'running, pid ' + str(haproxy.get('pid')) if haproxy.get('running') else 'NOT RUNNING, or it does not answer'}",
     ]
     if answer.get("error"):
         lines.append(f"error     {answer['error']}")
