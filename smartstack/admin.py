@@ -102,7 +102,6 @@ class AdminServer:
         except OSError as error:
             if listener is not None:
                 listener.close()
-            wasyncore.close_all(self._map)
             raise SmartStackError(
                 f"cannot serve the admin address {self._wanted}: {(error.strerror or str(error)).lower()}; "
                 "stop what listens there, or set `admin` to another address or to null"

@@ -199,6 +199,12 @@ def test_garbage_ends_its_own_connection_only(garbage: bytes, server: AdminServe
     assert ask(server).status == 200
 
 
+@pytest.mark.parametrize(("size", "status"), [(10_000, 200), (20_000, 431)])
+def test_a_request_has_a_largest_size(size: int, status: int, server: AdminServer) -> None:
+    """A stranger's headers fill no memory."""
+    assert ask(server, padding="x" * size).status == status
+
+
 def test_slow_connections_do_not_keep_others_out(server: AdminServer) -> None:
     """Connections that say nothing take no thread from those that do."""
     idle = [socket.create_connection(("127.0.0.1", server.address.port), timeout=5) for _ in range(20)]

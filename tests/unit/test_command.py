@@ -94,19 +94,23 @@ def test_a_defect_is_not_hidden() -> None:
         run_command(broken, [])
 
 
-def test_a_closed_pipe_is_quiet() -> None:
+@pytest.mark.parametrize("lines", [pytest.param(1, id="less than a buffer"), pytest.param(100_000, id="more")])
+def test_a_closed_pipe_is_quiet(lines: int) -> None:
     """A reader that has seen enough (`| head`) gets no traceback on the terminal."""
     script = (
-        "import click, sys; from smartstack.command import run_command\n"
+        "import click; from smartstack.command import run_command\n"
         "@click.command()\n"
         "def program():\n"
-        "    for number in range(100_000): print('line', number)\n"
+        "    input()\n"
+        f"    for number in range({lines}): print('line', number)\n"
         "run_command(program, [])"
     )
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert child.stdout is not None and child.stderr is not None
-    child.stdout.readline()
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe)
+    assert child.stdin is not None and child.stdout is not None and child.stderr is not None
     child.stdout.close()
+    child.stdin.write(b"\n")
+    child.stdin.close()
     assert child.stderr.read() == b""
     child.stderr.close()
     assert child.wait(10) == 1

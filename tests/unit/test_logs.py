@@ -104,7 +104,8 @@ def test_a_field_cannot_take_the_place_of_the_lines_own(form: logs.Form, capsys:
     ("level", "seen"),
     [
         pytest.param(
-            "debug", ["own debug", "own info", "own warning", "own error", "library debug", "library warning"]
+            "debug",
+            ["own debug", "own info", "own warning", "own error", "library debug", "library info", "library warning"],
         ),
         pytest.param("info", ["own info", "own warning", "own error", "library warning"]),
         pytest.param("warning", ["own warning", "own error", "library warning"]),
@@ -119,6 +120,7 @@ def test_the_level_says_who_is_heard(level: str, seen: list[str], capsys: pytest
     log.warning("own warning")
     log.error("own error")
     logging.getLogger("library").debug("library %s", "debug")
+    logging.getLogger("library").info("library %s", "info")
     logging.getLogger("library").warning("library %s", "warning")
     assert [json.loads(line)["event"] for line in lines(capsys)] == seen
 

@@ -170,13 +170,13 @@ def test_a_cycle_that_raises_is_tried_again(stopping: Stopping, capfd: pytest.Ca
     """A defect in one cycle ends neither the loop nor its heartbeat; /healthz can tell what it was."""
     configure("info", "json")
     heartbeat = Heartbeat()
-    cycle = Cycle(stopping, ValueError("no\nsuch thing"), ValueError("the last"))
+    cycle = Cycle(stopping, ZeroDivisionError("no\nsuch thing"), OSError("the last"))
     run_loop(cycle, Wake(), stopping, heartbeat, log)
     assert len(cycle.moments) == 2
-    assert heartbeat.failure == "ValueError: the last"
+    assert heartbeat.failure == "OSError: the last"
     first = json.loads(capfd.readouterr().err.splitlines()[0])
     assert first["level"] == "error"
-    assert first["traceback"].startswith("Traceback") and "ValueError: no\nsuch thing" in first["traceback"]
+    assert first["traceback"].startswith("Traceback") and "ZeroDivisionError: no\nsuch thing" in first["traceback"]
 
 
 def test_the_same_failure_is_told_once(stopping: Stopping, capfd: pytest.CaptureFixture[str]) -> None:
@@ -196,15 +196,12 @@ def test_a_cycle_that_works_again_forgets_the_failure(stopping: Stopping) -> Non
 
 
 def test_retries_double_and_a_success_starts_them_over(stopping: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses after failures are 1, 2, 4, 4 … of the first, up to the last, and 1 again after a success."""
-    monkeypatch.setattr(process, "FIRST_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(process, "LAST_RETRY_SECONDS", 0.08)
-    failure = ValueError("a")
-    cycle = Cycle(stopping, failure, failure, failure, failure, 0.0, failure, 0.0)
-    run_loop(cycle, Wake(), stopping, Heartbeat(), log)
-    least = [0.02, 0.04, 0.08, 0.08, 0.0, 0.02]
-    assert all(gap >= pause for gap, pause in zip(cycle.gaps(), least, strict=True)), cycle.gaps()
-    assert cycle.gaps()[5] < 0.08, "the pause after a success did not start over"
+    """The pauses after failures double from 0.1 s to 5 s, and are 0.1 s again after a success."""
+    pauses: list[float] = []
+    monkeypatch.setattr(process, "_wait", lambda *parts, seconds, **options: pauses.append(seconds))
+    failures = [ValueError("a")] * 8
+    run_loop(Cycle(stopping, *failures, 7.0, ValueError("a"), 0.0), Wake(), stopping, Heartbeat(), log)
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 7.0, 0.1, 0.0]
 
 
 def test_rings_do_not_shorten_the_pause_after_a_failure(stopping: Stopping) -> None:
@@ -282,19 +279,45 @@ def test_systemd_hears_that_the_loop_is_ready_alive_and_stopping(
     assert systemd.heard(5) == ["WATCHDOG=1", "READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
 
 
-def test_the_watchdog_is_fed_twice_as_often_as_asked(
-    systemd: Systemd, stopping: Stopping, monkeypatch: pytest.MonkeyPatch
+class RecordingWake(Wake):
+    """Notes for how long it was waited, waits for nothing, and stops the loop after some waits."""
+
+    def __init__(self, stopping: Stopping, waits: int) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+        self._stopping = stopping
+        self._most = waits
+
+    def wait(self, timeout_seconds: float) -> bool:
+        self.waits.append(timeout_seconds)
+        self._stopping.requested = len(self.waits) == self._most
+        return False
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "seconds"),
+    [
+        pytest.param("20000", 0.01, id="half of what systemd asks"),
+        pytest.param("60000000", 5.0, id="never less often than every five seconds"),
+        pytest.param("", 5.0, id="nothing asked"),
+        pytest.param("soon", 5.0, id="nonsense"),
+    ],
+)
+def test_the_loop_beats_twice_as_often_as_systemd_asks(
+    microseconds: str, seconds: float, stopping: Stopping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watchdog of 20 ms hears a loop that waits for a minute every 10 ms."""
-    monkeypatch.setenv("WATCHDOG_USEC", "20000")
-    wake = Wake()
-    loop = threading.Thread(target=run_loop, args=(lambda: 60.0, wake, stopping, Heartbeat(), log))
-    loop.start()
-    assert systemd.heard(5)[1:] == ["WATCHDOG=1"] * 4
-    stopping.requested = True
-    wake.ring()
-    loop.join(5)
-    assert not loop.is_alive()
+    """A loop that waits for a minute wakes up in time to be seen alive, and does not end its waiting for it."""
+    monkeypatch.setenv("WATCHDOG_USEC", microseconds)
+    wake = RecordingWake(stopping, waits=3)
+    cycles = 0
+
+    def cycle() -> float:
+        nonlocal cycles
+        cycles += 1
+        return 60.0
+
+    run_loop(cycle, wake, stopping, Heartbeat(), log)
+    assert (wake.waits, cycles) == ([seconds] * 3, 1)
 
 
 def test_without_a_watchdog_systemd_hears_of_no_beat(systemd: Systemd, stopping: Stopping) -> None:
@@ -354,6 +377,14 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         assert path.read_text() == f"{os.getpid()}\n"
 
 
+def test_the_pid_replaces_whatever_the_file_held(tmp_path: Path) -> None:
+    """A longer text from before does not stay behind the pid."""
+    path = tmp_path / "nerve.lock"
+    path.write_text("1234567890123\n")
+    with ProcessLock(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
 def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     """HAProxy outlives synapse: the next synapse must find the lock free all the same."""
     path = tmp_path / "synapse.lock"
@@ -399,6 +430,19 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_atomically(path, b"newer")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert os.listdir(tmp_path) == ["haproxy.cfg"]
+
+
+def test_content_and_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synchronized before the switch and the directory after it: power may fail at any time."""
+    synchronized: list[tuple[bool, bool]] = []
+    path = tmp_path / "file"
+
+    def fsync(descriptor: int) -> None:
+        synchronized.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(path, b"new")
+    assert synchronized == [(False, False), (True, True)]
 
 
 def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
