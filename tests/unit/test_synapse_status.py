@@ -1,0 +1,188 @@
+"""What /status and /readyz tell of a snapshot."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from smartstack.admin import json_response
+from smartstack.errors import Problem
+from smartstack.instance import Instance
+from smartstack.registry.protocol import LinkStatus, Listing, Refused, Unknown
+from synapse.offers import Offer
+from synapse.plan import Disable, Plan
+from synapse.proxy import Admin, Observed, Refusal, Slot
+from synapse.selection import Choice, Memory, Origin
+from synapse.status import Snapshot, describe, ready
+from tests.support.definitions import definition, proxy
+
+WEB = Instance(host="10.0.0.1", port=80, name="host1", weight=7, labels=(("zone", "a"),))
+LINK = LinkStatus(connected=True, detail="connected to zk1", since=5.0, session="0x1", counters={"requests": 3})
+
+
+def choice(*instances: Instance, origin: Origin = Origin.LISTING, due: float | None = None) -> Choice:
+    refused = (Refused(node="bad", reason="payload is not JSON"),) if origin is Origin.HELD_BACK else ()
+    return Choice(
+        instances=instances, origin=origin, reason="why", memory=Memory(good=instances), refused=refused, due=due
+    )
+
+
+def offer(of: Choice, known: Listing | Unknown | None = None) -> Offer:
+    return Offer(definition=definition(), known=known or Listing(), choice=of)
+
+
+def slot(name: str = "s1", port: int = 80, weight: int = 100, admin: Admin = Admin.READY, up: bool = True) -> Slot:
+    return Slot(name=name, host="10.0.0.1", port=port, weight=weight, admin=admin, up=up)
+
+
+def observed(*slots: Slot) -> Observed:
+    return Observed(pid=42, description="smartstack-1", backends={"web": slots})
+
+
+QUIET = Snapshot(
+    at=20.0,
+    started=10.0,
+    registry=LINK,
+    offers={"web": offer(choice(WEB))},
+    observed=observed(slot(), slot("s2", port=9, admin=Admin.MAINT)),
+    plan=Plan(),
+    last_reload=("added web",),
+    refusals={},
+    listens={"web": "127.0.0.1:3210"},
+    problems={},
+    needs_restart=(),
+    error=None,
+    missing=(),
+)
+
+
+def as_json(snapshot: Snapshot | None) -> Any:
+    """As a client reads it."""
+    return json.loads(json_response(200, describe(snapshot)).body)
+
+
+def test_a_quiet_host() -> None:
+    """The whole answer when all is well: the registry, HAProxy, each service with each instance and its slot."""
+    assert as_json(QUIET) == {
+        "daemon": "synapse",
+        "at": 20.0,
+        "started": 10.0,
+        "error": None,
+        "registry": {
+            "connected": True,
+            "detail": "connected to zk1",
+            "since": 5.0,
+            "session": "0x1",
+            "counters": {"requests": 3},
+        },
+        "haproxy": {"running": True, "pid": 42, "structure": "smartstack-1", "last_reload": ["added web"]},
+        "plan": {"actions": 0, "reload": []},
+        "problems": {},
+        "needs_restart": [],
+        "services": {
+            "web": {
+                "listen": "127.0.0.1:3210",
+                "origin": "listing",
+                "reason": "why",
+                "known": True,
+                "held_back_until": None,
+                "refused_definition": None,
+                "refused_nodes": [],
+                "slots": 2,
+                "instances": [
+                    {
+                        "address": "10.0.0.1:80",
+                        "name": "host1",
+                        "weight": 7,
+                        "labels": {"zone": "a"},
+                        "slot": "s1",
+                        "state": "serving",
+                    }
+                ],
+            }
+        },
+    }
+
+
+def test_a_host_in_trouble() -> None:
+    """Whatever is not as it should be is there, with its reason."""
+    trouble = replace(
+        QUIET,
+        offers={
+            "web": offer(choice(WEB, origin=Origin.HELD_BACK, due=99.5)),
+            "api": offer(choice(origin=Origin.NOTHING), Unknown(reason="away", since=1.0)),
+        },
+        observed=None,
+        plan=Plan(
+            actions=(Disable(backend="web", slot="s1", host="10.0.0.1", port=80),),
+            reload_reasons=("HAProxy is not running",),
+        ),
+        refusals={"web": Refusal(proxy=proxy(), reason="its address is taken")},
+        problems={"db": (Problem(path="db.yaml", line=2, column=3, key="port", message="is wrong", got="x"),)},
+        needs_restart=("registry",),
+        error="cannot start HAProxy",
+    )
+    told = as_json(trouble)
+    assert told["error"] == "cannot start HAProxy"
+    assert told["haproxy"] == {"running": False, "pid": None, "structure": None, "last_reload": ["added web"]}
+    assert told["plan"] == {"actions": 1, "reload": ["HAProxy is not running"]}
+    assert told["problems"] == {"db": ["db.yaml:2:3: port: is wrong, got x"]}
+    assert told["needs_restart"] == ["registry"]
+    web, api = told["services"]["web"], told["services"]["api"]
+    assert (web["origin"], web["held_back_until"], web["slots"]) == ("held back", 99.5, 0)
+    assert web["refused_definition"] == "its address is taken"
+    assert web["refused_nodes"] == [{"node": "bad", "reason": "payload is not JSON"}]
+    assert (web["instances"][0]["slot"], web["instances"][0]["state"]) == (None, "not in HAProxy")
+    assert (api["origin"], api["known"], api["listen"], api["instances"]) == ("nothing known", False, None, [])
+
+
+STATES: Mapping[str, tuple[list[Slot], str | None, str]] = {
+    "serving": ([slot()], "s1", "serving"),
+    "found down by HAProxy": ([slot(up=False)], "s1", "down"),
+    "draining": ([slot(weight=0)], "s1", "draining"),
+    "draining, and down": ([slot(weight=0, up=False)], "s1", "draining"),
+    "drained by hand": ([slot(admin=Admin.DRAIN)], "s1", "draining"),
+    "in maintenance": ([slot(admin=Admin.MAINT)], None, "not in HAProxy"),
+    "at another port": ([slot(port=81)], None, "not in HAProxy"),
+    "left in one slot, serving in another": ([slot(admin=Admin.MAINT), slot("s2")], "s2", "serving"),
+    "no slots": ([], None, "not in HAProxy"),
+}
+
+
+@pytest.mark.parametrize(("slots", "name", "state"), STATES.values(), ids=STATES)
+def test_the_state_of_an_instance(slots: list[Slot], name: str | None, state: str) -> None:
+    """What HAProxy does with an instance, and in which slot it is."""
+    told = as_json(replace(QUIET, observed=observed(*slots)))["services"]["web"]["instances"][0]
+    assert (told["slot"], told["state"]) == (name, state)
+
+
+def test_services_are_told_in_the_order_of_their_names() -> None:
+    """The same host is told in the same way each time."""
+    offers = {name: offer(choice()) for name in ("web", "api", "db")}
+    assert list(describe(replace(QUIET, offers=offers))["services"]) == ["api", "db", "web"]
+
+
+def test_before_the_first_turn() -> None:
+    """Whoever asks too early is told that it is too early."""
+    assert as_json(None) == {
+        "daemon": "synapse",
+        "services": {},
+        "error": "the first turn of the loop is not done yet",
+    }
+    assert ready(None) == (False, {"missing": ["the first turn of the loop"]})
+
+
+def test_ready_once_everything_was_seen() -> None:
+    """Every service was seen once, and HAProxy answers; until then, what is missing is named."""
+    assert ready(QUIET) == (True, {"missing": []})
+    assert ready(replace(QUIET, missing=("api", "db"), observed=None)) == (
+        False,
+        {"missing": ["the registry's word on api", "the registry's word on db", "a running HAProxy"]},
+    )
+
+
+def test_troubles_that_are_not_for_the_first_time_do_not_end_readiness() -> None:
+    """A registry that goes away, or an error that clients do not feel, takes no host out of service."""
+    assert ready(replace(QUIET, registry=replace(LINK, connected=False), error="cannot reload HAProxy"))[0]
