@@ -4,6 +4,7 @@ HAProxy outlives synapse. The master runs in a session of its own with its outpu
 terminal's Ctrl-C nor the end of a pipe reaches it, and a later synapse finds it by its pid file and its sockets.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -68,14 +69,23 @@ class HAProxyProcess:
         """The master's process id, None when it is not running."""
         if self._child is not None and self._child.poll() is not None:
             self._child = None
-        try:
-            pid = int(Path(self._places.pid_file).read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return None
-        if not _runs_with(pid, self._places.configuration):
-            return None
-        self._watch(pid)
+        pid = self._pid()
+        if pid is not None:
+            self._watch(pid)
         return pid
+
+    def _pid(self) -> int | None:
+        """By the pid file; when somebody removed that, the one known before, or whoever runs with our configuration:
+        a second HAProxy beside it could not have its ports."""
+        try:
+            written: int | None = int(Path(self._places.pid_file).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            written = None
+        configuration = self._places.configuration
+        for pid in (written, self._watched):
+            if pid is not None and _runs_with(pid, configuration):
+                return pid
+        return None if written is not None else _leader_with(configuration)
 
     def observe(self) -> Info | None:
         """Who serves, None when HAProxy is not running. Raises `HAProxyAway` when it is and does not answer."""
@@ -215,6 +225,17 @@ def _runs_with(pid: int, configuration: str) -> bool:
     except (OSError, IndexError):
         return False
     return state not in "ZX" and os.fsencode(configuration) in arguments
+
+
+def _leader_with(configuration: str) -> int | None:
+    """The process that leads a session of its own and runs with this configuration file: a master is started so, and
+    its workers are in its session."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _runs_with(int(entry.name), configuration):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(entry.name)) == int(entry.name):
+                    return int(entry.name)
+    return None
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -47,14 +47,14 @@ class Runtime:
 
     def info(self) -> Info:
         """Who serves. Raises `HAProxyAway`."""
-        info = parse_info(self._ask(self.path, "show info"))
+        info = parse_info(self._ask("show info"))
         if info is None:
             raise HAProxyAway(f"the answer of {self.path} to 'show info' is not one of HAProxy")
         return info
 
     def processes(self) -> Processes:
         """The master and its workers. Raises `HAProxyAway`."""
-        processes = parse_processes(self._ask(self.master, "show proc"))
+        processes = parse_processes(self._send(self.master, "show proc"))
         if processes is None:
             raise HAProxyAway(f"the answer of {self.master} to 'show proc' is not one of HAProxy's master")
         return processes
@@ -62,11 +62,11 @@ class Runtime:
     def servers(self, backends: Collection[str] | None = None) -> Mapping[str, tuple[Slot, ...]]:
         """The slots of these backends, or of all. One that does not exist is left out. Raises `HAProxyAway`."""
         if backends is None or len(backends) > _MANY:
-            found = parse_servers(self._ask(self.path, "show servers state"))
+            found = parse_servers(self._ask("show servers state"))
             return found if backends is None else {name: found[name] for name in backends if name in found}
         slots: dict[str, tuple[Slot, ...]] = {}
         for backend in sorted(backends):
-            slots.update(parse_servers(self._ask(self.path, f"show servers state {backend}")))
+            slots.update(parse_servers(self._ask(f"show servers state {backend}")))
         return slots
 
     def execute(self, actions: Sequence[Action]) -> list[Failure]:
@@ -80,7 +80,7 @@ class Runtime:
             failures.extend(Failure(action=action, words="the slot does not show its address") for action in late)
             if not ready:
                 continue
-            replies = split_replies(self._ask(self.path, ";".join(command(action) for action in ready)))
+            replies = split_replies(self._ask(";".join(command(action) for action in ready)))
             for index, action in enumerate(ready):
                 words = replies[index] if index < len(replies) else "no reply"
                 if not succeeded(words):
@@ -107,7 +107,24 @@ class Runtime:
                 return [action for action in batch if action not in late], list(late)
             self.sleep(_POLL_SECONDS)
 
-    def _ask(self, path: str, line: str) -> str:
+    def _ask(self, line: str) -> str:
+        """The worker's answer, by way of the master when the worker's socket is not there.
+
+        A reload does not make that socket anew, because the new worker takes over the open one; the master's it does.
+        """
+        try:
+            return self._send(self.path, line)
+        except HAProxyAway as away:
+            if not away.nobody_listens:
+                raise
+            try:
+                return self._send(self.master, f"@1;{line}")
+            except HAProxyAway as also:
+                if also.nobody_listens:
+                    raise away from also
+                raise
+
+    def _send(self, path: str, line: str) -> str:
         answer = bytearray()
         deadline = self.clock() + ANSWER_SECONDS
         try:
