@@ -1,9 +1,8 @@
 """Plans, for any registry and any wish: cut at every point, failing at every point, never a gap."""
 
 from collections.abc import Collection, Iterable, Mapping
-from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerve.health import State
@@ -16,9 +15,12 @@ from smartstack.registry.protocol import HeldNode, NodeId
 
 Held = Mapping[NodeId, HeldNode]
 
-SERVICES = ("api", "db", "web")
-PORTS = (8080, 8081)
-WEIGHTS = (None, 0, 50)
+SERVICES = ("api", "web")
+PORTS = (8080, 8080, 8080, 8081)
+WEIGHTS = (None, 50, 60)
+
+ENOUGH = settings(max_examples=400)
+"""With fewer examples one of the planner's rules, broken on purpose, was now and then not noticed."""
 
 
 @st.composite
@@ -42,17 +44,16 @@ def a_registration(draw: st.DrawFn, service: str) -> Registration:
 @st.composite
 def a_wish(draw: st.DrawFn) -> list[Registration]:
     """At most one registration for each service."""
-    chosen = draw(st.lists(st.sampled_from(SERVICES), unique=True))
-    return [draw(a_registration(service)) for service in chosen]
+    return [draw(a_registration(service)) for service in SERVICES if draw(st.integers(0, 3))]
 
 
 @st.composite
 def a_registry(draw: st.DrawFn) -> Held:
-    """Up to three nodes for each service, of any age and of any owner, and sometimes one that says nothing."""
+    """Up to four nodes for each service, of any age and of any owner, and sometimes one that says nothing."""
     held = {}
     for service in SERVICES:
-        for old in draw(st.lists(a_registration(service), max_size=3)):
-            held[old.node] = HeldNode(payload=old.payload, mine=draw(st.booleans()))
+        for old in draw(st.lists(a_registration(service), max_size=4)):
+            held[old.node] = HeldNode(payload=old.payload, mine=draw(st.integers(0, 3)) > 0)
     if draw(st.booleans()):
         held[NodeId(path="services/web", node="junk")] = HeldNode(payload=b"junk", mine=draw(st.booleans()))
     return held
@@ -85,6 +86,7 @@ def shown(held: Held, path: str) -> set[str]:
     return {instance.address for instance in instances if not isinstance(instance, str)}
 
 
+@ENOUGH
 @given(a_registry(), a_wish())
 def test_a_plan_reaches_the_wish_and_then_rests(held: Held, wish: list[Registration]) -> None:
     """After the plan: what is up is there and ours with its payload, what is down is not ours, nothing else is ours
@@ -102,6 +104,7 @@ def test_a_plan_reaches_the_wish_and_then_rests(held: Held, wish: list[Registrat
     assert plan(visible(done, wish), wish).actions == ()
 
 
+@ENOUGH
 @given(a_registry(), a_wish())
 def test_every_prefix_can_be_resumed(held: Held, wish: list[Registration]) -> None:
     """Cut anywhere, planned anew from what is there then: the same end."""
@@ -112,6 +115,7 @@ def test_every_prefix_can_be_resumed(held: Held, wish: list[Registration]) -> No
         assert after(there, plan(visible(there, wish), wish).actions) == end
 
 
+@ENOUGH
 @given(a_registry(), a_wish())
 def test_an_instance_that_is_wanted_and_there_is_never_absent(held: Held, wish: list[Registration]) -> None:
     """At no point of a plan does a reader miss an instance that it saw before and that is not down."""
@@ -122,11 +126,13 @@ def test_an_instance_that_is_wanted_and_there_is_never_absent(held: Held, wish: 
                 assert one.instance.address in shown(after(held, actions[:cut]), one.node.path)
 
 
+@ENOUGH
 @given(a_registry(), a_wish(), st.data())
 def test_a_removal_never_waits_for_an_addition(held: Held, wish: list[Registration], data: st.DataObject) -> None:
     """Whatever additions fail, and wherever the first one stops everything behind it, all removals were done."""
     actions = plan(visible(held, wish), wish).actions
     first_put = next((n for n, action in enumerate(actions) if isinstance(action, Put)), len(actions))
+    assert not [action for action in actions[first_put:] if isinstance(action, Remove)]
     done = after(held, actions[:first_put])
     for one in wish:
         if one.state is State.DOWN:
@@ -138,10 +144,9 @@ def test_a_removal_never_waits_for_an_addition(held: Held, wish: list[Registrati
     }
 
 
-@given(a_registry(), a_wish(), st.randoms(use_true_random=False))
-def test_the_same_question_has_the_same_answer(held: Held, wish: list[Registration], random: Random) -> None:
+@ENOUGH
+@given(a_registry(), a_wish())
+def test_the_same_question_has_the_same_answer(held: Held, wish: list[Registration]) -> None:
     """The order in which a registry or a file lists things does not show in the plan."""
-    shuffled_held, shuffled_wish = list(visible(held, wish).items()), list(wish)
-    random.shuffle(shuffled_held)
-    random.shuffle(shuffled_wish)
-    assert plan(dict(shuffled_held), shuffled_wish) == plan(visible(held, wish), wish)
+    seen = visible(held, wish)
+    assert plan(dict(reversed(list(seen.items()))), wish[::-1]) == plan(seen, wish)
