@@ -1,4 +1,4 @@
-"""What stands in the registry is not trusted: hostile nodes are refused, counted and shown, and reach HAProxy in no way."""
+"""What stands in the registry is not trusted: hostile nodes are refused, counted, shown, and kept from HAProxy."""
 
 import json
 import os

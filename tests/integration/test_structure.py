@@ -1,5 +1,7 @@
 """What only a reload can change: services that come, go and change their options, one confirmed reload at most each."""
 
+from functools import partial
+
 from tests.support.clients import LoadClient, ask, assert_none_failed
 from tests.support.eventually import eventually
 from tests.support.pair import Host
@@ -11,6 +13,11 @@ BALANCES = ("roundrobin", "random", "source", "leastconn")
 def both(host: Host, *ports: int) -> list[LoadClient]:
     """A client of each kind on each of these ports, begun."""
     return [host.client(port, keep_alive=each, rate=60).__enter__() for port in ports for each in (False, True)]
+
+
+def differs(host: Host, before: str) -> bool:
+    """Whether the serving worker was started with another structure than that."""
+    return host.structure() != before
 
 
 def test_twenty_structural_changes_cost_no_request(host: Host) -> None:
@@ -30,7 +37,7 @@ def test_twenty_structural_changes_cost_no_request(host: Host) -> None:
             host.serve("more", 3220 + turn)
         else:
             (host.services / "more.yaml").unlink()
-        eventually(lambda before=before: host.structure() != before, within=10, message=f"change {change}")
+        eventually(partial(differs, host, before), within=10, message=f"change {change}")
         if kind == 1:
             assert ask(host.address, 3220 + turn)
     assert_none_failed(clients, at_least=100)
