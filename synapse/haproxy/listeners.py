@@ -82,10 +82,9 @@ def _bind_problem(address: TcpAddress, ours: frozenset[tuple[str, int]]) -> str 
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as attempt:
-            # Without SO_REUSEPORT: a second HAProxy of the same user would share the port silently.
+            # Without SO_REUSEPORT: a second HAProxy of the same user would share the port silently. Without
+            # IPV6_V6ONLY: HAProxy leaves it as the system has it, and [::] is then every IPv4 address too.
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                attempt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             attempt.bind((address.host, address.port))
             attempt.listen(1)
     except OSError as error:

@@ -120,10 +120,22 @@ def test_an_address_of_another_process_is_taken(stranger: TcpAddress) -> None:
     }
 
 
-def test_every_address_of_a_port_that_another_process_has_is_taken(stranger: TcpAddress) -> None:
-    """0.0.0.0 includes 127.0.0.1."""
-    everywhere = TcpAddress("0.0.0.0", stranger.port)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_every_address_of_a_port_that_another_process_has_is_taken(stranger: TcpAddress, host: str) -> None:
+    """0.0.0.0 includes 127.0.0.1, and so does [::] as HAProxy binds it."""
+    everywhere = TcpAddress(host, stranger.port)
     assert taken({"web": everywhere}, []) == {"web": f"cannot listen on {everywhere}: another process has it"}
+
+
+def test_an_address_of_ours_is_not_tried(tmp_path: Path) -> None:
+    """What our worker holds is fine although this process could not bind it: a low port, an address that is gone."""
+    (tmp_path / "7" / "fd").mkdir(parents=True)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "7" / "fd" / "3").symlink_to("socket:[134476]")
+    (tmp_path / "net" / "tcp").write_text(TCP.replace("0100007F:85A2 00000000", "010200C0:0050 00000000"))
+    addresses = {"web": TcpAddress("192.0.2.1", 80)}
+    assert taken(addresses, [7], tmp_path) == {}
+    assert taken(addresses, [8], tmp_path) != {}
 
 
 def test_one_address_becomes_every_address() -> None:
