@@ -120,9 +120,10 @@ def status(path: str, admin: str | None, as_json: bool) -> None:
 def status_lines(answer: dict[str, Any]) -> list[str]:
     """/status for people."""
     haproxy, registry = answer.get("haproxy", {}), answer.get("registry", {})
+    runs = f"running, pid {haproxy['pid']}" if haproxy.get("running") else "NOT RUNNING, or it does not answer"
     lines = [
         f"registry  {'connected' if registry.get('connected') else 'AWAY'}: {registry.get('detail', 'unknown')}",
-        f"haproxy   {'running, pid ' + str(haproxy.get('pid')) if haproxy.get('running') else 'NOT RUNNING, or it does not answer'}",
+        f"haproxy   {runs}",
     ]
     if answer.get("error"):
         lines.append(f"error     {answer['error']}")

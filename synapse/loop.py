@@ -13,7 +13,7 @@ from smartstack.registry import open_reader
 from smartstack.registry.protocol import Listing
 from smartstack.wake import Wake
 from synapse.configuration import ConfigurationFile
-from synapse.control import Controller, Look
+from synapse.control import FILE_QUIET_SECONDS, Controller, Look
 from synapse.haproxy import program
 from synapse.haproxy.errors import HAProxyAway, HAProxyError
 from synapse.haproxy.process import HAProxyProcess, Places
@@ -66,6 +66,8 @@ class Synapse:
         self._started = time.time()
         self._begun = time.monotonic()
         self._resync_due = 0.0
+        self._save_due: float | None = None
+        self._save_problem: str | None = None
         self._seen: set[str] = set()
         self._teller = Teller(self.metrics, log)
         binary = program.find(settings.haproxy.binary)
@@ -130,6 +132,9 @@ class Synapse:
                 more = self.controller.act(look, self.offers.by_name)
         except (HAProxyError, TemplateError) as error:
             self.controller.error = str(error)
+        if changed and self._save_due is None:
+            self._save_due = time.monotonic() + FILE_QUIET_SECONDS
+        self._save_good()
         self._tell(plan, changed)
         self.metrics.cycles.inc()
         self.metrics.cycle_seconds.observe(time.monotonic() - began)
@@ -139,7 +144,7 @@ class Synapse:
         """Read the registry and choose; answers which offers changed."""
         definitions = offered(self.configuration.view.definitions, self.configuration.settings.use)
         known = self.reader.read([registry_path(name, definition) for name, definition in definitions.items()])
-        changed = self.offers.update(definitions, known, time.time())
+        changed = self.offers.update(definitions, known, time.monotonic())
         self._seen &= definitions.keys()
         self._seen.update(name for name, offer in self.offers.by_name.items() if isinstance(offer.known, Listing))
         return changed
@@ -152,7 +157,9 @@ class Synapse:
         """End what was started; HAProxy goes on, unless the settings say otherwise."""
         self.configuration.stop()
         self.controller.flush()
-        self._save_good()
+        if self._save_due is not None:
+            self._save_due = time.monotonic()
+            self._save_good()
         self.reader.stop()
         if self.configuration.settings.haproxy.on_stop == "stop":
             self.process.stop()
@@ -181,8 +188,9 @@ class Synapse:
 
     def _wait_seconds(self, more: float | None) -> float:
         due = self.offers.due()
-        waits = [self._resync_due - time.monotonic(), more, self.configuration.due_in()]
-        waits.append(None if due is None else due - time.time())
+        now = time.monotonic()
+        waits = [more, self.configuration.due_in()]
+        waits.extend(None if at is None else at - now for at in (self._resync_due, self._save_due, due))
         return max(0.0, min(wait for wait in waits if wait is not None))
 
     def render(self, look: Look) -> str:
@@ -205,16 +213,18 @@ class Synapse:
                 name, tuple(Instance(host=slot.host, port=slot.port, weight=slot.weight) for slot in serving)
             )
 
-    def _save_good(self) -> str | None:
+    def _save_good(self) -> None:
+        """Keep the last good instances on disk, once things are quiet: a burst of changes is one write."""
+        if self._save_due is None or time.monotonic() < self._save_due:
+            return
         try:
             self._store.save_good(self.offers.good())
+            self._save_due, self._save_problem = None, None
         except SmartStackError as error:
-            return str(error)
-        return None
+            self._save_due, self._save_problem = time.monotonic() + _RETRY_SECONDS, str(error)
 
     def _tell(self, plan: Plan, changed: set[str]) -> None:
         """Keep what this turn saw for whoever asks, and log what changed: one line for each thing."""
-        problem = self._save_good()
         view = self.configuration.view
         problems: dict[str, tuple[Problem, ...]] = {**view.problems}
         host = (*self.configuration.problems, *self._template_problems)
@@ -222,6 +232,7 @@ class Synapse:
             problems[""] = (*problems.get("", ()), *host)
         self.snapshot = Snapshot(
             at=time.time(),
+            clock=time.monotonic(),
             started=self._started,
             registry=self.reader.status(),
             offers=dict(self.offers.by_name),
@@ -232,7 +243,7 @@ class Synapse:
             listens=self._wanting.listens(),
             problems=problems,
             needs_restart=self.configuration.needs_restart,
-            error=self.controller.error or problem,
+            error=self.controller.error or self._save_problem,
             missing=self.missing(),
         )
         self._teller.tell(self.snapshot, changed)

@@ -51,7 +51,7 @@ class Offers:
     ) -> set[str]:
         """Look at every service again where there is something new; answer which offers changed, came or went.
 
-        `known` is by registry path. `now` is in seconds since the epoch.
+        `known` is by registry path. `now` is of a monotonic clock, in seconds.
         """
         changed = {name for name in self.by_name if name not in definitions}
         for name in changed:
@@ -72,7 +72,7 @@ class Offers:
         return changed
 
     def due(self) -> float | None:
-        """When an offer changes by itself, in seconds since the epoch; None when none will."""
+        """When an offer changes by itself, in seconds of that clock; None when none will."""
         return min((offer.choice.due for offer in self.by_name.values() if offer.choice.due is not None), default=None)
 
 

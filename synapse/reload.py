@@ -157,7 +157,10 @@ class Reloader:
         while True:
             for name in sorted(refusals.keys() - wanted.services.keys()):
                 _must_not_run(name, refusals[name].reason, running)
-            problems = taken({name: each.proxy.listen for name, each in wanted.services.items()}, workers)
+            listens = {name: each.proxy.listen for name, each in wanted.services.items()}
+            accepted = self._wanting.accepted
+            settled = {name for name in running if name in accepted and accepted[name].listen == listens.get(name)}
+            problems = taken(listens, workers, settled=settled)
             problems = problems or self._culprits(wanted, observed)
             if not problems:
                 return wanted

@@ -23,8 +23,9 @@ class Origin(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloorPolicy:
-    """A listing with fewer instances than `floor` (a share, 0 to 1) of those that serve is believed only after it
-    has lasted for `confirm_seconds`."""
+    """A listing with fewer instances than `floor` (a share, 0 to 1) of those that served at any time within the last
+    `confirm_seconds` is believed only after it has lasted for as long. So a loss is held back at the floor however
+    many small steps it comes in: a tree that is wiped is wiped node by node."""
 
     floor: float = 0.5
     confirm_seconds: float = 30.0
@@ -35,18 +36,20 @@ class Memory:
     """What selection carries from one look to the next.
 
     `good` is the last set that was accepted, None before the first. `held_since` is when the present run of
-    held-back listings began, in seconds since the epoch; None when nothing is held back.
+    held-back listings began, in seconds of a monotonic clock; None when nothing is held back. `losses` are the
+    accepted losses that still count: until when (of the same clock) how many instances served, fewer each time.
     """
 
     good: tuple[Instance, ...] | None = None
     held_since: float | None = None
+    losses: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The instances to offer, one an address, sorted by address; and why.
 
-    `due` is when the choice changes by itself (seconds since the epoch), None when only news can change it.
+    `due` is when the choice changes by itself (seconds of the same clock as `now`), None when only news can change it.
     """
 
     instances: tuple[Instance, ...]
@@ -63,18 +66,22 @@ def choose(known: Listing | Unknown, memory: Memory, policy: FloorPolicy, now: f
         return _unknown(known, memory)
     listed = one_per_address(known.records)
     good = memory.good or ()
-    if len(listed) >= policy.floor * _serving(good):
-        return _accept(listed, known, f"{_count(listed)} in the registry")
+    addresses = {instance.address for instance in listed}
+    missing = [instance for instance in good if instance.address not in addresses]
+    losses = tuple((until, served) for until, served in memory.losses if now - until < policy.confirm_seconds)
+    served = max([_serving(good), *(served for _, served in losses)])
+    if not missing or len(listed) >= policy.floor * served:
+        if _serving(missing):
+            losses = (*((until, many) for until, many in losses if many > _serving(good)), (now, _serving(good)))
+        return _accept(listed, known, f"{_count(listed)} in the registry", losses)
     held_since = now if memory.held_since is None else memory.held_since
     due = held_since + policy.confirm_seconds
     if now >= due:
         return _accept(
             listed, known, f"{_count(listed)} in the registry, fewer than before for {policy.confirm_seconds:g} s"
         )
-    addresses = {instance.address for instance in listed}
-    missing = [instance for instance in good if instance.address not in addresses]
     reason = (
-        f"the registry has {len(listed)} of {_serving(good)} instances, below the floor of {policy.floor:.0%}: "
+        f"the registry has {len(listed)} of {served} instances, below the floor of {policy.floor:.0%}: "
         f"the {len(missing)} missing stay in use until this has lasted {policy.confirm_seconds:g} s"
     )
     instances = _by_address([*listed, *missing])
@@ -82,7 +89,7 @@ def choose(known: Listing | Unknown, memory: Memory, policy: FloorPolicy, now: f
         instances=instances,
         origin=Origin.HELD_BACK,
         reason=reason,
-        memory=Memory(good=instances, held_since=held_since),
+        memory=Memory(good=instances, held_since=held_since, losses=losses),
         refused=known.refused,
         due=due,
     )
@@ -108,10 +115,11 @@ def _unknown(known: Unknown, memory: Memory) -> Choice:
     return Choice(instances=memory.good, origin=Origin.LAST_GOOD, reason=known.reason, memory=memory)
 
 
-def _accept(listed: tuple[Instance, ...], known: Listing, reason: str) -> Choice:
-    return Choice(
-        instances=listed, origin=Origin.LISTING, reason=reason, memory=Memory(good=listed), refused=known.refused
-    )
+def _accept(
+    listed: tuple[Instance, ...], known: Listing, reason: str, losses: tuple[tuple[float, int], ...] = ()
+) -> Choice:
+    memory = Memory(good=listed, losses=losses)
+    return Choice(instances=listed, origin=Origin.LISTING, reason=reason, memory=memory, refused=known.refused)
 
 
 def _serving(instances: Iterable[Instance]) -> int:

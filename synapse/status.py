@@ -15,12 +15,14 @@ from synapse.proxy import Admin, Observed, Refusal, Slot
 class Snapshot:
     """Everything that the loop saw and decided in one turn. Nothing in it changes afterwards.
 
-    `at` and `started` are in seconds since the epoch. `plan` is what was done in this turn. `error` is what keeps
-    HAProxy from being as it should be. `listens` is where each service is offered. `problems` are by service, "" for
-    the host's own file. `needs_restart` names edited settings that only a restart applies.
+    `at` and `started` are in seconds since the epoch; `clock` is the monotonic time at `at`, by which the offers go.
+    `plan` is what was done in this turn. `listens` is where each service is offered. `error` is what keeps HAProxy
+    from being as it should be. `problems` are by service, "" for the host's own file. `needs_restart` names edited
+    settings that only a restart applies. `missing` are the services on which the registry has not said anything yet.
     """
 
     at: float
+    clock: float
     started: float
     registry: LinkStatus
     offers: Mapping[str, Offer]
@@ -79,7 +81,7 @@ def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snaps
         "origin": offer.choice.origin,
         "reason": offer.choice.reason,
         "known": isinstance(offer.known, Listing),
-        "held_back_until": offer.choice.due,
+        "held_back_until": None if offer.choice.due is None else snapshot.at + offer.choice.due - snapshot.clock,
         "refused_definition": refusal.reason if refusal else None,
         "refused_nodes": offer.choice.refused,
         "slots": len(slots),

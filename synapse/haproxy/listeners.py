@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from smartstack.forms import Listen, TcpAddress, UnixSocket
@@ -14,15 +14,23 @@ from smartstack.forms import Listen, TcpAddress, UnixSocket
 _LISTEN_STATE = "0A"
 
 
-def taken(addresses: Mapping[str, Listen], workers: Iterable[int], proc: Path = Path("/proc")) -> dict[str, str]:
+def taken(
+    addresses: Mapping[str, Listen],
+    workers: Iterable[int],
+    proc: Path = Path("/proc"),
+    *,
+    settled: Collection[str] = (),
+) -> dict[str, str]:
     """Which services cannot listen where they should, with why. `addresses` maps services to addresses.
 
-    An address that one of the `workers` (process ids of our own HAProxy) holds is ours.
+    An address that one of the `workers` (process ids of our own HAProxy) holds is ours. Of two services with one
+    address, one that is `settled` (it listens there already) keeps it; else the first by name has it.
     """
     ours = listening(workers, proc)
     problems: dict[str, str] = {}
     claimed: dict[tuple[str, int] | str, str] = {}
-    for service, address in sorted(addresses.items()):
+    for service in sorted(addresses, key=lambda name: (name not in settled, name)):
+        address = addresses[service]
         key = address.path if isinstance(address, UnixSocket) else (_canonical(address.host), address.port)
         if key in claimed:
             problems[service] = f"{address} is the address of {claimed[key]} already"

@@ -170,6 +170,7 @@ def test_a_wiped_registry_is_held_back_and_then_believed(any_host: Host, zookeep
     host.start()
     members = host.members("web")
     clients = [serving(host, port) for port in (3210, 3211)]
+    eventually(lambda: all(client.requests >= 5 for client in clients))
     wipe(host, zookeeper_client)
     eventually(lambda: host.synapse.metric("synapse_held_back", service="web") == 1)
     told = host.told("web")

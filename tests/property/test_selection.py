@@ -62,8 +62,11 @@ def test_a_great_loss_is_believed_only_when_it_lasted(
     """Fewer than the floor remain only if every look for the whole time of confirmation was a listing below it."""
     low_since: float | None = None
     for now, known, memory, choice in tell(story, policy, good):
-        serving = sum(each.weight != 0 for each in memory.good or ())
-        low = isinstance(known, Listing) and len(one_per_address(known.records)) < policy.floor * serving
+        lately = [served for until, served in memory.losses if now - until < policy.confirm_seconds]
+        served = max([sum(each.weight != 0 for each in memory.good or ()), *lately])
+        listed = one_per_address(known.records) if isinstance(known, Listing) else ()
+        lost = addresses(memory.good or ()) - addresses(listed)
+        low = isinstance(known, Listing) and bool(lost) and len(listed) < policy.floor * served
         low_since = (now if low_since is None else low_since) if low else None
         confirmed = low_since is not None and now >= low_since + policy.confirm_seconds
         if not low or confirmed:
@@ -74,6 +77,24 @@ def test_a_great_loss_is_believed_only_when_it_lasted(
             assert addresses(memory.good or ()) <= addresses(choice.instances)
             assert choice.due is not None
             assert now < choice.due <= now + policy.confirm_seconds
+
+
+@given(stories, policies)
+def test_many_small_losses_are_one_great_loss(
+    story: list[tuple[float, Listing | Unknown]], policy: FloorPolicy
+) -> None:
+    """Within the time of confirmation never fewer than the floor of what served remain, in however many steps they
+    go, unless a loss was confirmed meanwhile."""
+    served: list[tuple[float, int]] = []
+    for now, _, memory, choice in tell(story, policy, None):
+        if memory.held_since is not None and choice.origin is Origin.LISTING and not choice.memory.losses:
+            served.clear()
+        serving = sum(each.weight != 0 for each in choice.instances)
+        draining = len(choice.instances) - serving
+        for before, many in served:
+            if now - before < policy.confirm_seconds:
+                assert serving + draining >= policy.floor * many
+        served.append((now, serving))
 
 
 @given(stories, policies, goods)

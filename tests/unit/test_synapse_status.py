@@ -43,6 +43,7 @@ def observed(*slots: Slot) -> Observed:
 
 QUIET = Snapshot(
     at=20.0,
+    clock=5.0,
     started=10.0,
     registry=LINK,
     offers={"web": offer(choice(WEB))},
@@ -111,7 +112,7 @@ def test_a_host_in_trouble() -> None:
     trouble = replace(
         QUIET,
         offers={
-            "web": offer(choice(WEB, origin=Origin.HELD_BACK, due=99.5)),
+            "web": offer(choice(WEB, origin=Origin.HELD_BACK, due=84.5)),
             "api": offer(choice(origin=Origin.NOTHING), Unknown(reason="away", since=1.0)),
         },
         observed=None,
