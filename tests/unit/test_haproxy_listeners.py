@@ -153,6 +153,14 @@ def test_two_services_cannot_have_one_address() -> None:
     assert taken(sockets, [])["web"] == "/run/one.sock is the address of api already"
 
 
+def test_a_service_that_listens_there_already_keeps_its_address() -> None:
+    """A newcomer takes nobody's address, whatever its name."""
+    where = free_address()
+    both: dict[str, Listen] = {"web": where, "api": where}
+    assert taken(both, [], settled=["web"]) == {"api": f"{where} is the address of web already"}
+    assert taken(both, [], settled=["gone"]) == {"web": f"{where} is the address of api already"}
+
+
 def test_an_address_that_this_host_has_not() -> None:
     """The kernel's own word is told."""
     nowhere = TcpAddress("192.0.2.1", 3210)
