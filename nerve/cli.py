@@ -12,14 +12,15 @@ from nerve.daemon import run
 from nerve.registrations import Host
 from nerve.services import announced
 from nerve.settings import Settings
-from smartstack.command import fetch_status, run_command
+from smartstack import __version__
+from smartstack.command import fetch_status, log_options, run_command
 from smartstack.definitions import load_settings
 from smartstack.errors import ConfigError, Problem, SmartStackError
 from smartstack.forms import ADMIN, TcpAddress
 from smartstack.installed import check_families
 from smartstack.instance import printable
 from smartstack.live import LiveConfiguration
-from smartstack.logs import LEVELS, EventLog, configure
+from smartstack.logs import EventLog, configure
 
 DEFAULT_PATH = "/etc/smartstack/nerve.yaml"
 
@@ -35,29 +36,29 @@ _config = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Checks the services on this host and keeps the well ones registered, so that every synapse finds them."""
 
 
 @cli.command("run")
 @_config
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def run_(path: str, log_level: str, log_format: Any) -> None:
+@log_options
+def run_(path: str, log_level: str, log_format: Any) -> int:
     """Run in the foreground, until SIGTERM or Ctrl-C; then deregister everything.
 
     Edits of nerve.yaml and of the service definitions take effect while it runs, service by service. A file that is
     wrong leaves everything as it was: see the log, `nerve status`, and the metric nerve_config_problems.
     """
     configure(log_level, log_format)
-    run(path, EventLog("nerve"))
+    return run(path, EventLog("nerve"))
 
 
 @cli.command("check-config")
 @_config
 def check_config(path: str) -> None:
     """Read nerve.yaml and every service definition, and report every problem in them. Exits with 2 if there is one."""
-    live = LiveConfiguration(Settings, path, families=check_families(), keep=False)
+    live = LiveConfiguration(Settings, path, families=check_families(), writes=False)
     settings, view = live.settings, live.view
     problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
     try:

@@ -11,6 +11,7 @@ from nerve.runner import Runner
 from nerve.settings import Settings
 from nerve.status import describe, ready
 from smartstack.admin import AdminServer, standard_routes
+from smartstack.definitions import load_settings
 from smartstack.installed import check_families
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
@@ -21,18 +22,18 @@ from smartstack.wake import Wake
 LOCK_FILE = "nerve.lock"
 
 
-def run(path: str, log: EventLog) -> None:
-    """Run until SIGTERM or SIGINT, then deregister everything.
+def run(path: str, log: EventLog) -> int:
+    """Run until SIGTERM or SIGINT, then deregister everything; the exit code.
 
     Raises ConfigError when the settings are wrong, SmartStackError when another nerve has the state directory, the
     admin address is taken, or the registry cannot be used.
     """
     path = os.path.abspath(path)
-    live = LiveConfiguration(Settings, path, families=check_families(), live=LIVE)
-    settings = live.settings
+    settings = load_settings(Settings, path, os.environ)
     wake = Wake()
     stopping = install_signals(wake)
     with ProcessLock(Path(settings.state_directory) / LOCK_FILE):
+        live = LiveConfiguration(Settings, path, families=check_families(), live=LIVE)
         writer = open_writer(settings.registry, session_timeout_seconds=settings.session_timeout)
         runner = Runner(wake.ring, random.Random())
         nerve = Nerve(
@@ -60,6 +61,7 @@ def run(path: str, log: EventLog) -> None:
             live.stop()
             if admin is not None:
                 admin.stop()
+    return stopping.exit_code
 
 
 def _admin(settings: Settings, nerve: Nerve, heartbeat: Heartbeat) -> AdminServer | None:

@@ -2,18 +2,36 @@
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
-
-INTERRUPTED = 130
+from smartstack.logs import LEVELS
+from smartstack.process import INTERRUPTED
 
 ANSWER_SECONDS = 5.0
 """How long a daemon may take to answer."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def log_options(command: F) -> F:
+    """The options of a daemon's `run` that say how it logs: `log_level` and `log_format`."""
+    level = click.option(
+        "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="How much is logged."
+    )
+    form = click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="One line an event on standard error, as key=value or as JSON.",
+    )
+    return level(form(command))
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:

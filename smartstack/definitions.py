@@ -73,19 +73,21 @@ class _Directory:
 class Definitions:
     """Reads the directory again on demand, only the files whose fingerprint changed.
 
-    Without a `keep_directory` nothing is kept for the next start, and the disk is only read.
+    Unless it `writes`, what an earlier run kept is read, and the disk stays as it is.
     """
 
     def __init__(
         self,
         directory: str,
-        keep_directory: str | None,
+        keep_directory: str,
         families: Families | None = None,
         *,
         env: Mapping[str, str] | None = None,
+        writes: bool = True,
     ) -> None:
         self._directory = Path(directory)
-        self._keep = None if keep_directory is None else Path(keep_directory)
+        self._keep = Path(keep_directory)
+        self._writes = writes
         self._families = families or {}
         self._env = os.environ if env is None else env
         self._known: dict[str, _Known] | None = None
@@ -165,8 +167,8 @@ class Definitions:
             known.problems = (_unreadable(path, error),)
         except ConfigError as error:
             known.problems = error.problems
-        if known.unsaved is not None and self._keep is not None:
-            self._save(name, known, self._keep)
+        if known.unsaved is not None and self._writes:
+            self._save(name, known, known.unsaved)
 
     def _take(self, name: str, data: bytes, known: _Known) -> None:
         digest = hashlib.sha256(data).digest()
@@ -181,7 +183,7 @@ class Definitions:
 
     def _forget(self, name: str, known: dict[str, _Known]) -> None:
         del known[name]
-        if self._keep is None:
+        if not self._writes:
             return
         try:
             (self._keep / f"{name}.yaml").unlink(missing_ok=True)
@@ -189,26 +191,23 @@ class Definitions:
             message = f"cannot delete {name}.yaml: {_reason(error)}"
             self._keep_problems.append(Problem(path=str(self._keep), message=message))
 
-    def _save(self, name: str, known: _Known, keep: Path) -> None:
-        assert known.unsaved is not None
+    def _save(self, name: str, known: _Known, text: bytes) -> None:
         try:
-            keep.mkdir(parents=True, exist_ok=True)
-            write_atomically(keep / f"{name}.yaml", known.unsaved, 0o600)
+            self._keep.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._keep / f"{name}.yaml", text, 0o600)
             known.unsaved = None
         except OSError as error:
-            self._unkept(keep, _reason(error))
+            self._unkept(_reason(error))
         except SmartStackError as error:
-            self._unkept(keep, str(error))
+            self._unkept(str(error))
 
-    def _unkept(self, keep: Path, reason: str) -> None:
+    def _unkept(self, reason: str) -> None:
         message = f"the last good definitions cannot be kept for the next start: {reason}"
-        self._keep_problems.append(Problem(path=str(keep), message=message))
+        self._keep_problems.append(Problem(path=str(self._keep), message=message))
 
     def _restore(self) -> dict[str, _Known]:
         """The last good definitions of the run before. One that does not validate any more is as good as none."""
         known: dict[str, _Known] = {}
-        if self._keep is None:
-            return known
         with contextlib.suppress(OSError):
             for file in sorted(os.listdir(self._keep)):
                 name = file.removesuffix(".yaml")

@@ -31,9 +31,10 @@ class LiveConfiguration(Generic[S]):
 
     `settings` and `view` are always whole and valid; `problems` are those of the settings file as it is now, while
     the settings are still the last good ones. The first read raises `ConfigError` when the settings are wrong.
-    With `keep`, each good definition is copied to the state directory, where a restart finds it if the file is
-    broken by then; without, the disk is only read. `live` names the keys (dotted; a prefix is enough) that the daemon
-    takes from `settings` at each turn; of the others `needs_restart` tells when they were edited.
+    Each good definition is copied to the state directory, where a restart finds it if the file is broken by then; so a
+    daemon makes this only when the directory is its own, and what only looks does not let it write. `live` names the
+    keys (dotted; a prefix is enough) that the daemon takes from `settings` at each turn; of the others `needs_restart`
+    tells when they were edited.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class LiveConfiguration(Generic[S]):
         families: Mapping[str, Mapping[str, type]] | None = None,
         env: Mapping[str, str] | None = None,
         live: Collection[str] = (),
-        keep: bool = True,
+        writes: bool = True,
     ) -> None:
         self._model = model
         self.path = os.path.abspath(path)
@@ -53,8 +54,8 @@ class LiveConfiguration(Generic[S]):
         self.settings: S = self._load()
         self._first = self.settings
         self.problems: tuple[Problem, ...] = ()
-        kept = str(Path(self.settings.state_directory) / "definitions") if keep else None
-        self._definitions = Definitions(self.settings.services, kept, families or {}, env=self._env)
+        kept = str(Path(self.settings.state_directory) / "definitions")
+        self._definitions = Definitions(self.settings.services, kept, families, env=self._env, writes=writes)
         self.view: DefinitionsView = self._definitions.refresh()
         self._changed = Debounce()
         self._watch: FileWatch | None = None

@@ -27,11 +27,16 @@ LAST_RETRY_SECONDS: Final = 5.0
 _REMEMBERED_FAILURES: Final = 100
 
 
+INTERRUPTED: Final = 130
+"""The exit code of what was ended by Ctrl-C."""
+
+
 class Stopping:
-    """Whether somebody asked this process to stop."""
+    """Whether somebody asked this process to stop; `exit_code` is 130 when that was Ctrl-C, else 0."""
 
     def __init__(self) -> None:
         self.requested = False
+        self.exit_code = 0
 
 
 def install_signals(wake: Wake) -> Stopping:
@@ -40,6 +45,7 @@ def install_signals(wake: Wake) -> Stopping:
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopping.requested = True
+        stopping.exit_code = INTERRUPTED if number == signal.SIGINT else 0
         wake.ring()
 
     def look_again(number: int, frame: FrameType | None) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from smartstack.command import fetch_status, run_command
+from smartstack import __version__
+from smartstack.command import fetch_status, log_options, run_command
 from smartstack.definitions import load_settings
 from smartstack.errors import ConfigError, SmartStackError
 from smartstack.forms import ADMIN, TcpAddress
@@ -18,7 +19,7 @@ from synapse.control import Look
 from synapse.daemon import run
 from synapse.haproxy.commands import command as runtime_command
 from synapse.haproxy.errors import HAProxyAway
-from synapse.loop import LIVE, Synapse, offered
+from synapse.loop import Synapse, offered, unknown_services
 from synapse.settings import Settings
 
 DEFAULT_PATH = "/etc/smartstack/synapse.yaml"
@@ -32,39 +33,39 @@ _config = click.option(
     show_default=True,
     help="This host's synapse.yaml (environment: SYNAPSE_CONFIG).",
 )
-_wait = click.option("--wait", "wait_seconds", default=5.0, show_default=True, help="Seconds to wait for the registry.")
+_wait = click.option(
+    "--wait",
+    "wait_seconds",
+    default=5.0,
+    type=click.FloatRange(min=0),
+    show_default=True,
+    help="Seconds to wait for the registry.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Keeps a local HAProxy in step with the registry, so that services reach each other at fixed local ports."""
 
 
 @cli.command("run")
 @_config
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
-)
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def run_(path: str, log_level: str, log_format: Any) -> None:
+@log_options
+def run_(path: str, log_level: str, log_format: Any) -> int:
     """Run in the foreground, until SIGTERM or Ctrl-C. HAProxy goes on serving afterwards (see haproxy.on_stop)."""
     configure(log_level, log_format)
-    run(LiveConfiguration(Settings, path, live=LIVE))
+    return run(path)
 
 
 @cli.command("check-config")
 @_config
 def check_config(path: str) -> None:
     """Read synapse.yaml and every service definition, and report every problem in them."""
-    configuration = LiveConfiguration(Settings, path, keep=False)
+    configuration = LiveConfiguration(Settings, path, writes=False)
     view = configuration.view
     problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
-    unknown = set(configuration.settings.use or ()) - set(view.definitions) - set(view.problems)
-    for name in sorted(unknown):
-        click.echo(
-            f"warning: use names {name}, and there is no definition of it in {configuration.settings.services}",
-            err=True,
-        )
+    problems.extend(unknown_services(configuration))
     if problems:
         raise ConfigError(problems)
     count = len(offered(view.definitions, configuration.settings.use))
@@ -77,6 +78,7 @@ def check_config(path: str) -> None:
 def render(path: str, wait_seconds: float) -> None:
     """Print the haproxy.cfg that is wanted now. Changes nothing."""
     synapse, look = _look(path, wait_seconds)
+    _warn(synapse, wait_seconds)
     click.echo(synapse.render(look), nl=False)
 
 
@@ -86,8 +88,7 @@ def render(path: str, wait_seconds: float) -> None:
 def plan_(path: str, wait_seconds: float) -> None:
     """Print what would be done now to bring HAProxy in step, and why. Changes nothing."""
     synapse, look = _look(path, wait_seconds)
-    for name in synapse.missing():
-        click.echo(f"warning: the registry has not said anything on {name} within {wait_seconds:g} s", err=True)
+    _warn(synapse, wait_seconds)
     if look.observed is None:
         click.echo("HAProxy is not running: it would be started")
     else:
@@ -132,7 +133,8 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
     if answer.get("needs_restart"):
         lines.append(f"restart   needed for the edited settings: {', '.join(answer['needs_restart'])}")
     for name, service in answer.get("services", {}).items():
-        lines.append(f"\n{name}  {service['listen'] or 'discovery only'}  ({service['origin']}: {service['reason']})")
+        place = service["listen"] or ("not offered" if service["refused_definition"] else "discovery only")
+        lines.append(f"\n{name}  {place}  ({service['origin']}: {service['reason']})")
         if service["refused_definition"]:
             lines.append(f"  definition not in use: {service['refused_definition']}")
         for each in service["instances"]:
@@ -145,6 +147,15 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
 def main() -> None:
     """The console script."""
     run_command(cli)
+
+
+def _warn(synapse: Synapse, wait_seconds: float) -> None:
+    """On standard error: what keeps the answer from being the whole truth."""
+    for problems in synapse.problems().values():
+        for problem in problems:
+            click.echo(f"warning: {problem}; what was in use stays in use", err=True)
+    for name in synapse.missing():
+        click.echo(f"warning: the registry has not said anything on {name} within {wait_seconds:g} s", err=True)
 
 
 def _admin_address(path: str, admin: str | None) -> TcpAddress:
@@ -164,7 +175,7 @@ def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
     """What a synapse with this configuration would do now, once the registry has said something on every service."""
     configure("warning", "text")
     wake = Wake()
-    synapse = Synapse(LiveConfiguration(Settings, path, keep=False), wake)
+    synapse = Synapse(LiveConfiguration(Settings, path, writes=False), wake)
     synapse.reader.start(wake.ring)
     try:
         synapse.remember_running()

@@ -1,26 +1,38 @@
 """synapse as a process: everything that it has is made here, started in order, and stopped in order."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from smartstack.admin import AdminServer, standard_routes
+from smartstack.definitions import load_settings
 from smartstack.errors import SmartStackError
+from smartstack.forms import SOCKET_PATH_LIMIT
 from smartstack.live import LiveConfiguration
 from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
 from smartstack.wake import Wake
-from synapse.loop import Synapse, log
+from synapse.haproxy.process import Places
+from synapse.loop import LIVE, Synapse, log
 from synapse.settings import Settings
 from synapse.status import describe, ready
 
+LOCK_FILE = "synapse.lock"
 
-def run(configuration: LiveConfiguration[Settings]) -> None:
-    """Run until somebody asks to stop. Raises `SmartStackError` for what keeps it from running at all."""
-    settings = configuration.settings
+
+def run(path: str) -> int:
+    """Run until somebody asks to stop; the exit code. Raises `SmartStackError` for what keeps it from running at all.
+
+    Nothing of another synapse is touched before both of its directories are locked.
+    """
+    settings = load_settings(Settings, path, os.environ)
     for directory in (settings.state_directory, settings.run_directory):
         make_directory(directory)
+    check_length(settings.run_directory)
     wake, heartbeat = Wake(), Heartbeat()
-    with ProcessLock(Path(settings.state_directory) / "synapse.lock"):
-        synapse = Synapse(configuration, wake)
+    with ExitStack() as locks:
+        for directory in sorted({settings.state_directory, settings.run_directory}):
+            locks.enter_context(ProcessLock(Path(directory) / LOCK_FILE))
+        synapse = Synapse(LiveConfiguration(Settings, path, live=LIVE), wake)
         stopping = install_signals(wake)
         admin = _admin(synapse, settings, heartbeat)
         try:
@@ -31,6 +43,17 @@ def run(configuration: LiveConfiguration[Settings]) -> None:
             if admin is not None:
                 admin.stop()
             log.info("stopped", haproxy=settings.haproxy.on_stop)
+    return stopping.exit_code
+
+
+def check_length(run_directory: str) -> None:
+    """HAProxy makes its sockets under longer names first. Raises `SmartStackError` when those would not fit."""
+    most = SOCKET_PATH_LIMIT - len(Places(configuration="", run_directory="").socket) - len(".12345.tmp")
+    if len(os.fsencode(run_directory)) > most:
+        raise SmartStackError(
+            f"the path of run_directory, {run_directory}, is too long for HAProxy's sockets: give one of at most "
+            f"{most} bytes in synapse.yaml"
+        )
 
 
 def make_directory(path: str) -> None:

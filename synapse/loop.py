@@ -11,6 +11,7 @@ from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
 from smartstack.registry import open_reader
 from smartstack.registry.protocol import Listing
+from smartstack.validation import hint
 from smartstack.wake import Wake
 from synapse.configuration import ConfigurationFile
 from synapse.control import FILE_QUIET_SECONDS, Controller, Look
@@ -69,6 +70,9 @@ class Synapse:
         self._save_due: float | None = None
         self._save_problem: str | None = None
         self._seen: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._plan = Plan()
+        self._planned_at: float | None = None
         self._teller = Teller(self.metrics, log)
         binary = program.find(settings.haproxy.binary)
         self._version = program.version(binary)
@@ -153,6 +157,14 @@ class Synapse:
         """The services on which the registry has not said anything since the start."""
         return tuple(sorted(self.offers.by_name.keys() - self._seen))
 
+    def problems(self) -> Mapping[str, tuple[Problem, ...]]:
+        """What is wrong with the configuration, by service; "" for the host's own file."""
+        problems = dict(self.configuration.view.problems)
+        host = (*self.configuration.problems, *unknown_services(self.configuration), *self._template_problems)
+        if host:
+            problems[""] = (*problems.get("", ()), *host)
+        return problems
+
     def stop(self) -> None:
         """End what was started; HAProxy goes on, unless the settings say otherwise."""
         self.configuration.stop()
@@ -225,23 +237,28 @@ class Synapse:
 
     def _tell(self, plan: Plan, changed: set[str]) -> None:
         """Keep what this turn saw for whoever asks, and log what changed: one line for each thing."""
-        view = self.configuration.view
-        problems: dict[str, tuple[Problem, ...]] = {**view.problems}
-        host = (*self.configuration.problems, *self._template_problems)
-        if host:
-            problems[""] = (*problems.get("", ()), *host)
+        at = time.time()
+        if not plan.empty:
+            self._plan, self._planned_at = plan, at
+        for name in changed:
+            if name in self.offers.by_name:
+                self._since[name] = at
+            else:
+                self._since.pop(name, None)
         self.snapshot = Snapshot(
-            at=time.time(),
+            at=at,
             clock=time.monotonic(),
             started=self._started,
+            since=dict(self._since),
             registry=self.reader.status(),
             offers=dict(self.offers.by_name),
             observed=self.controller.observed,
-            plan=plan,
+            plan=self._plan,
+            planned_at=self._planned_at,
             last_reload=self._reloader.last_reasons,
             refusals=dict(self._wanting.refusals),
             listens=self._wanting.listens(),
-            problems=problems,
+            problems=self.problems(),
             needs_restart=self.configuration.needs_restart,
             error=self.controller.error or self._save_problem,
             missing=self.missing(),
@@ -254,6 +271,20 @@ def offered(
 ) -> Mapping[str, ServiceDefinition]:
     """The definitions that this host uses; `use` None is all."""
     return definitions if use is None else {name: definitions[name] for name in use if name in definitions}
+
+
+def unknown_services(configuration: LiveConfiguration[Settings]) -> tuple[Problem, ...]:
+    """A problem for each service that this host should use and that has no definition, good or bad."""
+    view = configuration.view
+    return tuple(
+        Problem(
+            path=configuration.path,
+            key="use",
+            message=f"{name} has no definition in {configuration.settings.services}{hint(name, view.definitions)}",
+        )
+        for name in configuration.settings.use or ()
+        if name not in view.definitions and name not in view.problems
+    )
 
 
 def _template_directories(settings: Settings) -> tuple[str, ...]:

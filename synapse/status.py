@@ -6,28 +6,35 @@ from typing import Any
 
 from smartstack.errors import Problem
 from smartstack.registry.protocol import LinkStatus, Listing
+from synapse.haproxy.commands import command
 from synapse.offers import Offer
 from synapse.plan import Plan
 from synapse.proxy import Admin, Observed, Refusal, Slot
+
+_SHOWN_ACTIONS = 50
+"""How many commands of a plan /status shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that the loop saw and decided in one turn. Nothing in it changes afterwards.
 
-    `at` and `started` are in seconds since the epoch; `clock` is the monotonic time at `at`, by which the offers go.
-    `plan` is what was done in this turn. `listens` is where each service is offered. `error` is what keeps HAProxy
-    from being as it should be. `problems` are by service, "" for the host's own file. `needs_restart` names edited
-    settings that only a restart applies. `missing` are the services on which the registry has not said anything yet.
+    `at`, `started`, `since` (when the offer of each service last changed) and `planned_at` (when `plan` was carried
+    out, the last one that was not empty) are in seconds since the epoch; `clock` is the monotonic time at `at`, by
+    which the offers go. `listens` is where each service is offered. `error` is what keeps HAProxy from being as it
+    should be. `problems` are by service, "" for the host's own file. `needs_restart` names edited settings that only
+    a restart applies. `missing` are the services on which the registry has not said anything yet.
     """
 
     at: float
     clock: float
     started: float
+    since: Mapping[str, float]
     registry: LinkStatus
     offers: Mapping[str, Offer]
     observed: Observed | None
     plan: Plan
+    planned_at: float | None
     last_reload: Sequence[str]
     refusals: Mapping[str, Refusal]
     listens: Mapping[str, str]
@@ -64,7 +71,12 @@ def describe(snapshot: Snapshot | None) -> dict[str, Any]:
             "structure": observed.description if observed else None,
             "last_reload": list(snapshot.last_reload),
         },
-        "plan": {"actions": len(snapshot.plan.actions), "reload": list(snapshot.plan.reload_reasons)},
+        "plan": {
+            "actions": [command(action) for action in snapshot.plan.actions[:_SHOWN_ACTIONS]],
+            "more_actions": max(0, len(snapshot.plan.actions) - _SHOWN_ACTIONS),
+            "reload": list(snapshot.plan.reload_reasons),
+            "at": snapshot.planned_at,
+        },
         "problems": {name: list(map(str, problems)) for name, problems in snapshot.problems.items()},
         "needs_restart": snapshot.needs_restart,
         "services": {
@@ -80,6 +92,7 @@ def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snaps
         "listen": snapshot.listens.get(name),
         "origin": offer.choice.origin,
         "reason": offer.choice.reason,
+        "since": snapshot.since.get(name),
         "known": isinstance(offer.known, Listing),
         "held_back_until": None if offer.choice.due is None else snapshot.at + offer.choice.due - snapshot.clock,
         "refused_definition": refusal.reason if refusal else None,

@@ -32,7 +32,8 @@ class Teller:
         self._link(snapshot)
         offers = {name: snapshot.offers[name] for name in sorted(changed) if name in snapshot.offers}
         self._origin_changes(offers)
-        self._members(snapshot.plan.actions)
+        if snapshot.planned_at == snapshot.at:
+            self._members(snapshot.plan.actions)
         self._refused_nodes(offers)
         self._config_problems(snapshot)
         if snapshot.needs_restart and snapshot.needs_restart != self._needs_restart:

@@ -72,7 +72,7 @@ def _host(instances: int) -> Iterator[tuple[Host, Daemon]]:
     host = Host(ZooKeeperUrl(hosts=server.hosts, root="/smartstack"))
     try:
         host.serve("web", LISTEN, instances)
-        nerve = host.nerve("bench", {"web": {}}, host=host.instance(250 - 1).host)
+        nerve = host.nerve(249, {"web": {}})
         host.start()
         nerve.start()
         eventually(lambda: len(host.members("web")) == instances + 1, within=_LIMIT_SECONDS)

@@ -45,10 +45,12 @@ QUIET = Snapshot(
     at=20.0,
     clock=5.0,
     started=10.0,
+    since={"web": 12.0},
     registry=LINK,
     offers={"web": offer(choice(WEB))},
     observed=observed(slot(), slot("s2", port=9, admin=Admin.MAINT)),
     plan=Plan(),
+    planned_at=None,
     last_reload=("added web",),
     refusals={},
     listens={"web": "127.0.0.1:3210"},
@@ -79,7 +81,7 @@ def test_a_quiet_host() -> None:
             "counters": {"requests": 3},
         },
         "haproxy": {"running": True, "pid": 42, "structure": "smartstack-1", "last_reload": ["added web"]},
-        "plan": {"actions": 0, "reload": []},
+        "plan": {"actions": [], "more_actions": 0, "reload": [], "at": None},
         "problems": {},
         "needs_restart": [],
         "services": {
@@ -87,6 +89,7 @@ def test_a_quiet_host() -> None:
                 "listen": "127.0.0.1:3210",
                 "origin": "listing",
                 "reason": "why",
+                "since": 12.0,
                 "known": True,
                 "held_back_until": None,
                 "refused_definition": None,
@@ -128,7 +131,12 @@ def test_a_host_in_trouble() -> None:
     told = as_json(trouble)
     assert told["error"] == "cannot start HAProxy"
     assert told["haproxy"] == {"running": False, "pid": None, "structure": None, "last_reload": ["added web"]}
-    assert told["plan"] == {"actions": 1, "reload": ["HAProxy is not running"]}
+    assert told["plan"] == {
+        "actions": ["set server web/s1 state maint"],
+        "more_actions": 0,
+        "reload": ["HAProxy is not running"],
+        "at": None,
+    }
     assert told["problems"] == {"db": ["db.yaml:2:3: port: is wrong, got x"]}
     assert told["needs_restart"] == ["registry"]
     web, api = told["services"]["web"], told["services"]["api"]
