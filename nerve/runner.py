@@ -18,6 +18,9 @@ HANG_MARGIN_SECONDS = 0.5
 """How long beyond its time-out a check may take to come back before it counts as hanging. It covers a start of Python
 or of the checked program on a busy machine, and the last read that began just before the time-out."""
 
+SOONEST_LOOK_SECONDS = 0.05
+"""How soon at the earliest the loop looks again for what hangs: a thread that is late for its turn must not spin it."""
+
 RESULTS_LIMIT = 1000
 """Most results that wait for the loop, for each service."""
 
@@ -59,7 +62,8 @@ class Runner:
 
     def next_look(self, now: float) -> float:
         """Seconds until a check may have outlived its time-out, if none gives a result (and so rings) before."""
-        return min((thread.hang_at() - now for thread in self._threads.values()), default=float("inf"))
+        soonest = min((thread.hang_at() - now for thread in self._threads.values()), default=float("inf"))
+        return max(SOONEST_LOOK_SECONDS, soonest)
 
     def stop(self) -> None:
         """End all threads without waiting for the checks that are running."""

@@ -128,6 +128,13 @@ def test_a_check_that_hangs_is_reported_while_it_hangs(watched: Watched) -> None
     assert watched.runner.hanging(now + 3.8) == []
 
 
+def test_a_look_that_is_overdue_does_not_spin_the_loop(watched: Watched) -> None:
+    """When a machine was suspended, or a thread does not get its turn, the loop asks again soon, but not at once."""
+    watched.watch(web=Scripted(act=well, interval=3600.0))
+    eventually(lambda: watched.heard("web"))
+    assert watched.runner.next_look(time.monotonic() + 10_000.0) == 0.05
+
+
 def test_a_pass_that_comes_too_late_is_a_failure(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that comes back long after its time-out has not passed, whatever it says."""
     monkeypatch.setattr(runner_module, "HANG_MARGIN_SECONDS", 0.01)
