@@ -67,7 +67,8 @@ class AdminServer:
     """Serves the routes on one address from threads of its own, until it is stopped.
 
     `routes` are exact paths. A request whose `Host` or `Origin` is not this machine's is refused: a web page that an
-    administrator's browser shows must not read a daemon's answers. Port 0 takes a free one, which `address` then says.
+    administrator's browser shows must not read a daemon's answers. No browser leaves the `Host` out, so that a plain
+    probe of HTTP/1.0 may. Port 0 takes a free one, which `address` then says.
     """
 
     def __init__(self, address: TcpAddress, routes: Mapping[str, Route]) -> None:
@@ -135,8 +136,8 @@ class AdminServer:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 
     def _respond(self, environ: Mapping[str, Any]) -> Response:
-        host = environ.get("HTTP_HOST", "")
-        if not self._is_ours(f"//{host}"):
+        host = environ.get("HTTP_HOST")
+        if host is not None and not self._is_ours(f"//{host}"):
             return text_response(403, f"this address serves its own machine only, not the host {host!a}")
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and not self._is_ours(origin):

@@ -113,7 +113,8 @@ def test_any_other_method_is_refused(method: str, server: AdminServer) -> None:
         pytest.param("LOCALHOST:3199", 200, id="localhost in capitals with any port"),
         pytest.param("127.0.0.1:80", 200, id="the loopback address"),
         pytest.param("[::1]:3199", 200, id="the loopback address of IPv6"),
-        pytest.param("", 403, id="no host at all"),
+        pytest.param("", 200, id="no host at all: no browser leaves it out, a probe of HTTP/1.0 does"),
+        pytest.param(" ", 403, id="an empty host"),
         pytest.param("evil.example", 403, id="a name that resolves to this machine today"),
         pytest.param("localhost.evil.example", 403, id="a name that begins like ours"),
         pytest.param("10.0.0.5", 403, id="an address that is not bound"),
@@ -126,6 +127,11 @@ def test_any_other_method_is_refused(method: str, server: AdminServer) -> None:
 def test_only_this_machines_names_are_served(host: str, status: int, server: AdminServer) -> None:
     """A web page whose name is made to resolve to 127.0.0.1 sends its own name as the host, and is refused."""
     assert ask(server, host=host).status == status
+
+
+def test_a_page_of_others_without_a_host_is_refused(server: AdminServer) -> None:
+    """That the host is missing excuses no foreign origin."""
+    assert ask(server, host="", origin="https://evil.example").status == 403
 
 
 @pytest.mark.parametrize(
