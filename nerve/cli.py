@@ -68,7 +68,7 @@ def check_config(path: str) -> None:
         address = "127.0.0.1"
     instance_id = settings.instance_id or "host"
     host = Host(address=address, instance_id=instance_id, labels=settings.labels, node_names=settings.node_names)
-    found = announced(settings, view.definitions, host)
+    found = announced(settings, view.definitions, host, broken=view.problems)
     for name, message in found.problems.items():
         # One whose file is wrong is reported with its file already.
         if name not in view.problems:
@@ -97,7 +97,8 @@ def status_lines(answer: dict[str, Any], now: float) -> list[str]:
     registry = answer.get("registry", {})
     error = answer.get("registry_error")
     link = "connected" if registry.get("connected") and not error else "AWAY"
-    lines = [f"registry  {link}: {error or registry.get('detail', 'unknown')}"]
+    session = f" (session {registry['session']})" if registry.get("session") else ""
+    lines = [f"registry  {link}: {error or registry.get('detail', 'unknown')}{session}"]
     if answer.get("needs_restart"):
         lines.append(f"restart   needed for the edited settings: {', '.join(answer['needs_restart'])}")
     for problems in answer.get("problems", {}).values():

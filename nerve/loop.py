@@ -100,7 +100,8 @@ class Nerve:
         except ConfigError as error:
             own.append(str(error))
         self._host = self._host_at(address)
-        before, self._announced = self._announced, announced(settings, view.definitions, self._host)
+        before = self._announced
+        self._announced = announced(settings, view.definitions, self._host, broken=view.problems)
         for name, problem in self._announced.problems.items():
             problems[name] = (*problems.get(name, ()), problem)
         if own:

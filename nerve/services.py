@@ -1,6 +1,6 @@
 """The services that this host announces: settings and definitions put together, and what does not fit. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from nerve.checks.base import Check
@@ -10,6 +10,7 @@ from nerve.settings import Settings
 from smartstack.definition import ServiceDefinition
 from smartstack.forms import TcpAddress
 from smartstack.instance import decode
+from smartstack.validation import hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +37,17 @@ class Announced:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def announced(settings: Settings, definitions: Mapping[str, ServiceDefinition], host: Host) -> Announced:
-    """What this host announces."""
+def announced(
+    settings: Settings, definitions: Mapping[str, ServiceDefinition], host: Host, *, broken: Collection[str] = ()
+) -> Announced:
+    """What this host announces. `broken` are the services whose file is wrong: their name is not the mistake."""
     services: dict[str, Service] = {}
     problems: dict[str, str] = {}
     for name, announcement in sorted(settings.announce.items()):
         definition = definitions.get(name)
         if definition is None:
-            problems[name] = f"is announced, but {settings.services} holds no valid definition {name}.yaml"
+            meant = "" if name in broken else hint(name, definitions)
+            problems[name] = f"is announced, but {settings.services} holds no valid definition {name}.yaml{meant}"
             continue
         place = registration(host, name, definition, announcement, State.UNKNOWN)
         refusal = decode(place.payload)

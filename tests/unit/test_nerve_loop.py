@@ -405,6 +405,16 @@ def test_what_every_reader_would_refuse_is_not_announced() -> None:
     assert "every reader would refuse it: name is not made of" in found.problems["web"]
 
 
+def test_a_misspelt_service_is_told_with_what_was_meant() -> None:
+    """What is announced and has no file gets the nearest name that has one; a file that is wrong is no misspelling."""
+    settings = Settings(registry=DirectoryUrl("/r"), services="/s", announce={"wbe": Announcement()})
+    known = {name: ServiceDefinition(port=80) for name in ("web", "api")}
+    found = announced(settings, known, HOST)
+    message = "is announced, but /s holds no valid definition wbe.yaml"
+    assert found.problems == {"wbe": f"{message}; did you mean 'web'?"}
+    assert announced(settings, known, HOST, broken={"wbe"}).problems == {"wbe": message}
+
+
 def test_rivals_for_one_place_are_told() -> None:
     """The first by name is announced; the other one is told who has its place."""
     shared = ServiceDefinition(port=80, registry_path="/shared")
