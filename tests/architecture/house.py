@@ -90,7 +90,7 @@ HOMES: Final = {
     "kazoo": ("smartstack.registry.zookeeper",),
     "prometheus_client": ("nerve.metrics", "smartstack.admin", "synapse.metrics"),
     "requests": ("nerve.checks.http", "smartstack.command"),
-    "urllib3": ("nerve.checks.http",),  # comes with requests, which shows its exceptions
+    "urllib3": ("nerve.checks.http",),  # requests shows its exceptions, and the response that a body is read from
     "waitress": ("smartstack.admin",),
     "watchdog": ("smartstack.files",),
     "yaml": ("smartstack.yaml_file",),
