@@ -176,16 +176,17 @@ def run(configuration: Path, *, obeying: bool = False) -> tuple[int, list[str]]:
     return done.returncode, [line for line in done.stderr.splitlines() if not line.startswith("time=")]
 
 
-def test_two_synapses_with_one_state_directory(host: Host) -> None:
+@pytest.mark.parametrize(("shared", "own"), [("state", "run_directory"), ("run", "state_directory")])
+def test_two_synapses_with_one_directory(host: Host, shared: str, own: str) -> None:
     """The second says which process is there already and ends; the first does not notice."""
     host.serve("web", 3210)
     host.start()
     before = host.haproxy()
-    code, said = run(host.configure("second.yaml", admin=None))
+    code, said = run(host.configure("second.yaml", admin=None, **{own: "own"}))
     assert code == 1
     assert said == [
-        f"another synapse (pid {host.synapse.pid}) already runs with {host.state}: stop it, or give this one a "
-        "directory of its own"
+        f"another synapse (pid {host.synapse.pid}) already runs with {host.directory}/{shared}: stop it, or give this "
+        "one a directory of its own"
     ]
     assert host.synapse.get("/readyz").status_code == 200
     assert host.haproxy() == before

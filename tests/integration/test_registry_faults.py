@@ -163,8 +163,11 @@ def serving(host: Host, listen: int) -> LoadClient:
 
 
 def test_a_wiped_registry_is_held_back_and_then_believed(any_host: Host, zookeeper_client: KazooClient) -> None:
-    """All nodes gone at once is not believed at once: what served serves on, visibly held back, until it has lasted
-    `shrink_confirm`. Then the service is empty, and says so to its clients."""
+    """All nodes gone at once is not believed at once: at least the floor's share of what served serves on, visibly held
+    back, until it has lasted `shrink_confirm`. Then the service is empty, and says so to its clients.
+
+    Not all of it has to: a registry may tell of one removal after another, and those above the floor are believed.
+    """
     host = any_host
     host.serve("web", 3210, shrink_confirm="2s")
     host.serve("api", 3211, shrink_confirm="1h")
@@ -173,12 +176,13 @@ def test_a_wiped_registry_is_held_back_and_then_believed(any_host: Host, zookeep
     clients = [serving(host, port) for port in (3210, 3211)]
     eventually(lambda: all(client.requests >= 5 for client in clients))
     wipe(host, zookeeper_client)
-    eventually(lambda: host.synapse.metric("synapse_held_back", service="web") == 1)
+    eventually(lambda: "0 of 3 instances" in host.told("web")["reason"])
+    assert host.synapse.metric("synapse_held_back", service="web") == 1
     told = host.told("web")
     assert told["origin"] == "held back"
-    assert "0 of 3 instances" in told["reason"]
     assert told["held_back_until"] > time.time()
-    assert host.members("web") == members
+    assert host.members("web").keys() <= members.keys()
+    assert len(host.members("web")) >= len(members) / 2
     clients[0].stop()
     eventually(lambda: host.members("web") == {}, within=10)
     assert host.told("web")["origin"] == "listing"
