@@ -175,7 +175,7 @@ def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
     """What a synapse with this configuration would do now, once the registry has said something on every service."""
     configure("warning", "text")
     wake = Wake()
-    synapse = Synapse(LiveConfiguration(Settings, path, writes=False), wake)
+    synapse = Synapse(LiveConfiguration(Settings, path, writes=False), wake, acts=False)
     synapse.reader.start(wake.ring)
     try:
         synapse.remember_running()

@@ -1,5 +1,6 @@
 """The hand on HAProxy: looks at what runs, makes the plan, carries it out."""
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from synapse.wanted import Wanted, Wanting
 FILE_QUIET_SECONDS = 0.5
 """How long after a runtime change the file follows, so that a burst of changes is one write."""
 
+SLOT = re.compile(r"s[1-9][0-9]{0,6}")
+"""The names of slots; a site's template may have servers of its own, by other names, which are left alone."""
+
 NOT_RUNNING = "HAProxy is not running"
 
 _RETRY_SECONDS = 1.0
@@ -37,7 +41,8 @@ class Controller:
     """Keeps one HAProxy in step. For one thread only.
 
     `error` says what keeps HAProxy from being as it should be, None when nothing does. `observed` is HAProxy as it
-    answered last, None when it was not running or did not answer.
+    answered last, None when it was not running or did not answer. Unless it `acts`, it only looks, also where HAProxy
+    cannot be reached.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Controller:
         wanting: Wanting,
         reloader: Reloader,
         metrics: Metrics,
+        acts: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.error: str | None = None
@@ -57,6 +63,7 @@ class Controller:
         self._wanting = wanting
         self._reloader = reloader
         self._metrics = metrics
+        self._acts = acts
         self._clock = clock
         self._wanted: Wanted | None = None
         self._distrusted: dict[str, str] = {}
@@ -97,7 +104,8 @@ class Controller:
             backends: Mapping[str, Sequence[Slot]] = self._process.runtime.servers()
         else:
             backends = {**before.backends, **self._process.runtime.servers(names)} if names else before.backends
-        self.observed = Observed(pid=info.pid, description=info.description, backends=backends)
+        own = {name: tuple(slot for slot in slots if SLOT.fullmatch(slot.name)) for name, slots in backends.items()}
+        self.observed = Observed(pid=info.pid, description=info.description, backends=own)
         self._metrics.haproxy_up.set(1)
         return self.observed
 
@@ -142,7 +150,7 @@ class Controller:
         try:
             return self._process.observe()
         except HAProxyAway as away:
-            if not away.nobody_listens:
+            if not (away.nobody_listens and self._acts):
                 raise
             self._reloader.revive()
             return self._process.observe()
@@ -155,11 +163,11 @@ class Controller:
     def _change_members(self, look: Look) -> str | None:
         """The runtime part: do it, then look whether it shows. What does not show is a reason to reload."""
         actions = look.plan.actions
+        if self._file_due is None:
+            self._file_due = self._clock() + FILE_QUIET_SECONDS
         failures = self._process.runtime.execute(actions)
         self._metrics.commands.labels("done").inc(len(actions) - len(failures))
         self._metrics.commands.labels("failed").inc(len(failures))
-        if self._file_due is None:
-            self._file_due = self._clock() + FILE_QUIET_SECONDS
         for failure in failures:
             self._distrusted[failure.action.backend] = f"HAProxy answered {failure.words!r} to a runtime command"
         observed = self.observe({action.backend for action in actions})

@@ -16,7 +16,7 @@ from smartstack.wake import Wake
 from synapse.configuration import ConfigurationFile
 from synapse.control import FILE_QUIET_SECONDS, Controller, Look
 from synapse.haproxy import program
-from synapse.haproxy.errors import HAProxyAway, HAProxyError
+from synapse.haproxy.errors import HAProxyError
 from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.metrics import Metrics
 from synapse.offers import Offers, registry_path
@@ -42,8 +42,13 @@ LIVE = (
 )
 """The keys of synapse.yaml that take effect without a restart."""
 
+REFUSED_RETRY_SECONDS = 5.0
+"""How often a definition is tried again whose address was taken."""
+
 GRACE_SECONDS = 2.0
 """How long a HAProxy that is not running yet waits for the registry's first word, so that it starts with servers."""
+
+KNOWS_NOTHING = "no service definition is known, and the running HAProxy serves some: it is left as it is"
 
 _RETRY_SECONDS = 1.0
 _FIRST_WORD_POLL_SECONDS = 0.1
@@ -57,7 +62,7 @@ class Synapse:
     Making one reads the disk and starts nothing. Raises `SmartStackError` for what keeps it from running at all.
     """
 
-    def __init__(self, configuration: LiveConfiguration[Settings], wake: Wake) -> None:
+    def __init__(self, configuration: LiveConfiguration[Settings], wake: Wake, *, acts: bool = True) -> None:
         settings = configuration.settings
         self.configuration = configuration
         self.settings = settings
@@ -67,6 +72,8 @@ class Synapse:
         self._started = time.time()
         self._begun = time.monotonic()
         self._resync_due = 0.0
+        self._retry_due = 0.0
+        self._known_any = False
         self._save_due: float | None = None
         self._save_problem: str | None = None
         self._seen: set[str] = set()
@@ -103,6 +110,7 @@ class Synapse:
             wanting=self._wanting,
             reloader=self._reloader,
             metrics=self.metrics,
+            acts=acts,
         )
         self.reader = open_reader(settings.registry, session_timeout_seconds=settings.session_timeout)
         for problem in self._store.problems:
@@ -120,6 +128,8 @@ class Synapse:
         everything = began >= self._resync_due
         if everything:
             self._resync_due = began + self.configuration.settings.resync_interval
+        if everything or began >= self._retry_due:
+            self._retry_due = began + REFUSED_RETRY_SECONDS
             self.controller.retry_refused()
         changed = set()
         if self.configuration.refresh(everything=everything):
@@ -130,6 +140,8 @@ class Synapse:
         try:
             if self._waits_for_first_word(began):
                 more = _FIRST_WORD_POLL_SECONDS
+            elif self._knows_nothing():
+                self.controller.error = KNOWS_NOTHING
             else:
                 look = self.controller.look(self.offers.by_name, changed, everything=everything)
                 plan = look.plan
@@ -198,11 +210,18 @@ class Synapse:
         nothing = any(offer.choice.origin is Origin.NOTHING for offer in self.offers.by_name.values())
         return nothing and now < self._begun + GRACE_SECONDS and self.process.master() is None
 
+    def _knows_nothing(self) -> bool:
+        """No definition was known since the start, nor kept from before, and HAProxy serves something all the same: the
+        directory is more likely not there yet than meant to be empty."""
+        self._known_any |= bool(self.configuration.view.definitions)
+        return not self._known_any and bool(self.controller.observed and self.controller.observed.backends)
+
     def _wait_seconds(self, more: float | None) -> float:
         due = self.offers.due()
         now = time.monotonic()
         waits = [more, self.configuration.due_in()]
-        waits.extend(None if at is None else at - now for at in (self._resync_due, self._save_due, due))
+        retry = self._retry_due if self._wanting.refusals else None
+        waits.extend(None if at is None else at - now for at in (self._resync_due, self._save_due, due, retry))
         return max(0.0, min(wait for wait in waits if wait is not None))
 
     def render(self, look: Look) -> str:
@@ -213,8 +232,8 @@ class Synapse:
         """What a running HAProxy serves is the last good set of services of which nothing better is known."""
         try:
             observed = self.controller.observe()
-        except HAProxyAway as away:
-            log.warning("HAProxy runs but does not answer", why=str(away))
+        except HAProxyError as error:
+            log.warning("HAProxy runs but does not answer", why=str(error))
             return
         if observed is None:
             return

@@ -70,10 +70,14 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a service's definition is not in use, though it is valid: HAProxy refuses it, or its address is taken."""
+    """Why a service's definition is not in use, though it is valid: HAProxy refuses it, or its address is taken.
+
+    `lasting`: asked again, HAProxy would say the same.
+    """
 
     proxy: Proxy
     reason: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

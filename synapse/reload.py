@@ -1,7 +1,7 @@
 """The way to a new structure: write whole, check, swap, start or reload, confirm; on failure all stays as it was."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from smartstack.errors import SmartStackError
@@ -65,7 +65,7 @@ class Reloader:
         self._log = log
         self._clock = clock
         self._reload_at = clock()
-        self._retry_at = clock()
+        self._start_at = clock()
         self._failures = 0
         self._started_at: float | None = None
         self._quick_starts = 0
@@ -77,9 +77,8 @@ class Reloader:
         return structure if structure and structure.description == description else None
 
     def wait_seconds(self, *, starting: bool) -> float:
-        """In how many seconds HAProxy may be reloaded, or started; the interval is for reloads only."""
-        due = self._retry_at if starting else max(self._retry_at, self._reload_at)
-        return max(0.0, due - self._clock())
+        """In how many seconds HAProxy may be reloaded, or started. Reloads that fail never hold up a start."""
+        return max(0.0, (self._start_at if starting else self._reload_at) - self._clock())
 
     def replace(
         self,
@@ -100,6 +99,8 @@ class Reloader:
         swapped = False
         began = self._clock()
         try:
+            if starting:
+                self._process.end_leftovers()
             wanted = self._admissible(wanted, offers, observed)
             if observed and observed.description == wanted.structure.description and not distrusted:
                 return Outcome(wanted=wanted)
@@ -110,7 +111,9 @@ class Reloader:
             counter.labels("failed").inc()
             if swapped and before is not None:
                 self._restore(before)
-            return Outcome(wanted=wanted, problem=self._failed(str(error)))
+                if starting:
+                    self._start_as_before()
+            return Outcome(wanted=wanted, problem=self._failed(str(error), starting=starting))
         counter.labels("done").inc()
         self._log.info(
             "started HAProxy" if starting else "reloaded HAProxy",
@@ -132,7 +135,7 @@ class Reloader:
 
         Raises `HAProxyAway` when it is not time yet, `HAProxyError` when that did not help.
         """
-        wait = self.wait_seconds(starting=True)
+        wait = self.wait_seconds(starting=False)
         if wait > 0:
             raise HAProxyAway(f"HAProxy cannot be reached, its socket is gone: it is reloaded in {wait:.1f} s")
         try:
@@ -160,14 +163,16 @@ class Reloader:
             listens = {name: each.proxy.listen for name, each in wanted.services.items()}
             accepted = self._wanting.accepted
             settled = {name for name in running if name in accepted and accepted[name].listen == listens.get(name)}
-            problems = taken(listens, workers, settled=settled)
+            held = {str(accepted[name].listen) for name in running if name in accepted}
+            problems = taken(listens, workers, settled=settled, held=held)
+            lasting = not problems
             problems = problems or self._culprits(wanted, observed)
             if not problems:
                 return wanted
             for name, why in problems.items():
                 if name in refusals or name not in self._wanting.accepted:
                     _must_not_run(name, why, running)
-                self._wanting.refuse(name, offers[name], why)
+                self._wanting.refuse(name, offers[name], why, lasting=lasting)
                 if self._told.get(name) != why:
                     self._log.error("the definition is not taken, the service stays as it was", service=name, why=why)
                 self._told[name] = why
@@ -178,17 +183,27 @@ class Reloader:
         try:
             self._configuration.check(self._wanting.file(wanted, observed))
         except ConfigurationRefused as refused:
-            culprits: dict[str, str] = {}
-            for name, service in wanted.services.items():
-                alone = Wanted(services={name: service}, structure=wanted.structure)
-                try:
-                    self._configuration.check(self._wanting.file(alone, observed))
-                except ConfigurationRefused as words:
-                    culprits[name] = f"HAProxy refuses it: {words.words.splitlines()[0]}"
+            accepted = self._wanting.accepted
+            suspects = [name for name, each in wanted.services.items() if each.proxy != accepted.get(name)]
+            culprits = self._refused_alone(suspects, wanted, observed)
+            if not culprits:
+                rest = wanted.services.keys() - set(suspects)
+                culprits = self._refused_alone(sorted(rest), wanted, observed)
             if not culprits or len(culprits) == len(wanted.services) > 1:
                 raise HAProxyError(f"{refused}; the running configuration is unchanged") from refused
             return culprits
         return {}
+
+    def _refused_alone(self, names: Iterable[str], wanted: Wanted, observed: Observed | None) -> dict[str, str]:
+        """Those of these services that HAProxy refuses also when they stand alone in the file, with its words."""
+        refused: dict[str, str] = {}
+        for name in names:
+            alone = Wanted(services={name: wanted.services[name]}, structure=wanted.structure)
+            try:
+                self._configuration.check(self._wanting.file(alone, observed))
+            except ConfigurationRefused as words:
+                refused[name] = f"HAProxy refuses it: {words.words.splitlines()[0]}"
+        return refused
 
     def _workers(self, observed: Observed | None) -> tuple[int, ...]:
         """The processes whose listening sockets are ours."""
@@ -205,18 +220,29 @@ class Reloader:
         self.last_reasons = reasons
         self._failures = 0
         self._reload_at = now + self._interval_seconds
-        self._retry_at = now
         if starting:
             quick = self._started_at is not None and now - self._started_at < _QUICK_SECONDS
             self._quick_starts = self._quick_starts + 1 if quick else 0
             self._started_at = now
             if self._quick_starts >= _QUICK_STARTS:
-                self._retry_at = now + self._delay(self._quick_starts - _QUICK_STARTS)
+                self._start_at = now + self._delay(self._quick_starts - _QUICK_STARTS)
 
-    def _failed(self, why: str) -> str:
+    def _start_as_before(self) -> None:
+        """HAProxy does not start with what is new: what it ran with before is better than nothing."""
+        try:
+            info = self._process.start(self._configuration.description() or "")
+        except SmartStackError as error:
+            self._log.error("HAProxy does not start with its last good configuration either", why=str(error))
+        else:
+            self._log.warning("started HAProxy with its last good configuration", pid=info.pid)
+
+    def _failed(self, why: str, *, starting: bool = False) -> str:
         delay = self._delay(self._failures)
         self._failures += 1
-        self._retry_at = self._clock() + delay
+        if starting:
+            self._start_at = self._clock() + delay
+        else:
+            self._reload_at = self._clock() + delay
         self._log.error("cannot bring HAProxy in step", why=why, again_in_seconds=delay)
         return why
 

@@ -79,6 +79,14 @@ class Renderer:
             version=self._version,
         )
 
+    def check(self) -> None:
+        """Raises `TemplateError` when the global part lacks what synapse knows the running HAProxy by."""
+        text = self.global_part("smartstack-check")
+        for line in ("description smartstack-check", f"stats socket {shlex.quote(self._socket)}"):
+            if line not in text:
+                what = line.rpartition(" ")[0]
+                raise TemplateError(f"global.cfg.j2 must give '{what}' as the package's template does")
+
     def text(self, service: Service, seats: Mapping[str, Target]) -> str:
         """One service's sections; `seats` says which slot has which target. Raises `TemplateError`."""
         return self._render(
@@ -96,6 +104,7 @@ class Renderer:
 
     def structure(self, digests: Mapping[str, str]) -> Structure:
         """The whole structure that services with these digests make. Raises `TemplateError`."""
+        self.check()
         parts = {"": _digest(self.global_part("")), **{name: digests[name] for name in sorted(digests)}}
         whole = _digest("\n".join(f"{name} {digest}" for name, digest in parts.items()))
         return Structure(description=f"smartstack-{whole}", digests=parts)

@@ -50,6 +50,8 @@ class Wanting:
             if service is None:
                 for kept in (self._services, self._digests, self._rendered, self._texts):
                     kept.pop(name, None)
+                if name not in offers:
+                    self.refusals.pop(name, None)
             else:
                 self._services[name] = service
         if (
@@ -65,7 +67,7 @@ class Wanting:
 
         Raises `TemplateError`, changing nothing, when a service cannot be rendered with them.
         """
-        renderer.global_part("")
+        renderer.check()
         for service in self._services.values():
             renderer.digest(service)
         self._renderer = renderer
@@ -74,20 +76,21 @@ class Wanting:
         self._structure = None
         self.refusals.clear()
 
-    def refuse(self, name: str, offer: Offer, reason: str) -> None:
-        """Leave this service as it was until its definition changes or somebody retries.
+    def refuse(self, name: str, offer: Offer, reason: str, *, lasting: bool = False) -> None:
+        """Leave this service as it was until its definition changes, or until a retry unless the reason is `lasting`.
 
         Refused again while it is as it was, it is left out.
         """
         if name in self.refusals:
             self.accepted.pop(name, None)
         elif offer.definition.proxy is not None:
-            self.refusals[name] = Refusal(proxy=offer.definition.proxy, reason=reason)
+            self.refusals[name] = Refusal(proxy=offer.definition.proxy, reason=reason, lasting=lasting)
 
     def retry(self) -> set[str]:
-        """Give every refused definition another chance; answer which those are."""
-        names = set(self.refusals)
-        self.refusals.clear()
+        """Give every definition that may be taken by now another chance; answer which those are."""
+        names = {name for name, refusal in self.refusals.items() if not refusal.lasting}
+        for name in names:
+            del self.refusals[name]
         return names
 
     def accept(self) -> None:

@@ -20,11 +20,13 @@ def taken(
     proc: Path = Path("/proc"),
     *,
     settled: Collection[str] = (),
+    held: Collection[str] = (),
 ) -> dict[str, str]:
     """Which services cannot listen where they should, with why. `addresses` maps services to addresses.
 
     An address that one of the `workers` (process ids of our own HAProxy) holds is ours. Of two services with one
-    address, one that is `settled` (it listens there already) keeps it; else the first by name has it.
+    address, one that is `settled` (it listens there already) keeps it; else the first by name has it. `held` are the
+    paths of unix sockets that our own HAProxy listens on.
     """
     ours = listening(workers, proc)
     problems: dict[str, str] = {}
@@ -37,7 +39,7 @@ def taken(
             continue
         claimed[key] = service
         if isinstance(address, UnixSocket):
-            why = _unix_problem(address.path)
+            why = None if address.path in held else _unix_problem(address.path)
         else:
             why = None if key in ours else _bind_problem(address, ours)
         if why is not None:
@@ -104,12 +106,30 @@ def _bind_problem(address: TcpAddress, ours: frozenset[tuple[str, int]]) -> str 
 
 
 def _unix_problem(path: str) -> str | None:
+    """HAProxy replaces a socket that is there, also one that somebody else serves; and it binds under another name in
+    the same directory first, which is tried here too."""
+    attempt_path = f"{path}.{os.getpid()}.try"
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return "there is a file that is not a socket"
+        if os.path.lexists(path):
+            if not stat.S_ISSOCK(os.stat(path).st_mode):
+                return "there is a file that is not a socket"
+            if _somebody_serves(path):
+                return "another process has it"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+            attempt.bind(attempt_path)
+        os.unlink(attempt_path)
     except FileNotFoundError:
-        if not Path(path).parent.is_dir():
-            return f"there is no directory {Path(path).parent}"
+        return f"there is no directory {Path(path).parent}"
     except OSError as error:
         return (error.strerror or str(error)).lower()
     return None
+
+
+def _somebody_serves(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
+        attempt.settimeout(1.0)
+        try:
+            attempt.connect(path)
+        except OSError:
+            return False
+    return True

@@ -22,6 +22,10 @@ from synapse.haproxy.runtime import Runtime
 _CONFIRM_SECONDS = 10.0
 """How long a start or a reload may take: 10,000 servers take 0.2 s."""
 
+_LOST_SECONDS = 2.0
+"""After how long a reload that shows no effect is asked for again."""
+
+_LEFTOVER_SECONDS = 1.0
 _POLL_SECONDS = 0.005
 _LOG_LIMIT = 1_000_000
 
@@ -95,13 +99,13 @@ class HAProxyProcess:
 
     def start(self, description: str) -> Info:
         """Start HAProxy and wait until it serves the structure of this description. Raises `HAProxyError`."""
-        self._end_orphan()
         arguments = [self._binary, "-W", "-f", self._places.configuration, "-S", self._places.master_socket]
         arguments += ["-p", self._places.pid_file]
         environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
         said = self._trim_messages()
-        with open(self._places.messages, "ab") as messages:
-            try:
+        try:
+            os.makedirs(self._places.run_directory, mode=0o750, exist_ok=True)
+            with open(self._places.messages, "ab") as messages:
                 self._child = subprocess.Popen(
                     arguments,
                     stdin=subprocess.DEVNULL,
@@ -111,8 +115,8 @@ class HAProxyProcess:
                     env=environment,
                     cwd="/",
                 )
-            except OSError as error:
-                raise HAProxyError(f"cannot start {self._binary}: {error.strerror}") from error
+        except OSError as error:
+            raise HAProxyError(f"cannot start {self._binary}: {error.filename or ''} {error.strerror}") from error
         child = self._child
         return self._confirm("start", description, None, lambda: child.poll() is not None, said)
 
@@ -127,18 +131,30 @@ class HAProxyProcess:
         except HAProxyAway:
             before = None
         said = self._trim_messages()
-        os.kill(master, signal.SIGUSR2)
-        return self._confirm("reload", description, before, self._reload_failed, said)
+        self._signal_reload(master)
+        asked = time.monotonic()
+
+        def failed() -> bool:
+            nonlocal asked
+            if self._reload_failed():
+                return True
+            if time.monotonic() - asked > _LOST_SECONDS and self._serves_still(before):
+                self._signal_reload(master)
+                asked = time.monotonic()
+            return False
+
+        return self._confirm("reload", description, before, failed, said)
 
     def stop(self) -> None:
         """End HAProxy, letting go of its connections, and wait for it."""
         master = self.master()
         if master is None:
             return
-        os.kill(master, signal.SIGTERM)
-        if not _wait(lambda: self.master() is None, _CONFIRM_SECONDS):
-            os.kill(master, signal.SIGKILL)
-            _wait(lambda: self.master() is None, _CONFIRM_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(OSError):
+                os.kill(master, number)
+            if _wait(lambda: self.master() is None, _CONFIRM_SECONDS):
+                return
 
     def _confirm(self, what: str, description: str, before: int | None, failed: Callable[[], bool], said: int) -> Info:
         """Wait for a worker other than `before` that serves the description, asking a fresh connection each time."""
@@ -157,27 +173,44 @@ class HAProxyProcess:
         words = alerts(self._messages(said)) or f"no new process within {_CONFIRM_SECONDS:g} s"
         raise HAProxyError(f"cannot {what} HAProxy: {words}")
 
+    @staticmethod
+    def _signal_reload(master: int) -> None:
+        try:
+            os.kill(master, signal.SIGUSR2)
+        except OSError as error:
+            raise HAProxyError(f"cannot reload HAProxy, its master (pid {master}): {error.strerror}") from error
+
+    def _serves_still(self, worker: int | None) -> bool:
+        """Whether the master has not even begun with a reload: HAProxy loses a SIGUSR2 that comes during another."""
+        try:
+            return worker in self.runtime.processes().workers
+        except HAProxyAway:
+            return False
+
     def _reload_failed(self) -> bool:
         try:
             return self.runtime.processes().failed_reloads > 0
         except HAProxyAway:
             return False
 
-    def _end_orphan(self) -> None:
-        """A worker whose master died ends by itself; one that lingers would share our ports, so it is told to end."""
-        pid: int | None = None
+    def end_leftovers(self) -> None:
+        """End what is left of a HAProxy of these places, while none of ours runs: it would hold our addresses.
 
-        def gone() -> bool:
-            nonlocal pid
-            try:
-                pid = self.runtime.info().pid
-            except HAProxyAway as away:
-                return away.nobody_listens
-            return False
+        A worker whose master died ends by itself. One that hangs does not, nor does a HAProxy that was started here
+        with another configuration file (the state directory was changed).
+        """
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if _wait(lambda: not self._leftovers(), _LEFTOVER_SECONDS):
+                return
+            for pid in self._leftovers():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+        _wait(lambda: not self._leftovers(), _LEFTOVER_SECONDS)
 
-        if not _wait(gone, 1.0) and pid is not None:
-            os.kill(pid, signal.SIGUSR1)
-            _wait(gone, 1.0)
+    def _leftovers(self) -> list[int]:
+        if self.master() is not None:
+            return []
+        return _processes_with(self._places.configuration, self._places.pid_file)
 
     def _watch(self, pid: int) -> None:
         if self._watched == pid:
@@ -217,24 +250,31 @@ class HAProxyProcess:
         return size
 
 
-def _runs_with(pid: int, configuration: str) -> bool:
-    """Whether this process lives and was started with this configuration file (process ids are used again)."""
+def _runs_with(pid: int, *arguments: str) -> bool:
+    """Whether this process lives and was started with one of these arguments (process ids are used again)."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        given = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, IndexError):
         return False
-    return state not in "ZX" and os.fsencode(configuration) in arguments
+    return state not in "ZX" and any(os.fsencode(argument) in given for argument in arguments)
+
+
+def _processes_with(*arguments: str) -> list[int]:
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _runs_with(int(entry.name), *arguments)
+    ]
 
 
 def _leader_with(configuration: str) -> int | None:
     """The process that leads a session of its own and runs with this configuration file: a master is started so, and
     its workers are in its session."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _runs_with(int(entry.name), configuration):
-            with contextlib.suppress(OSError):
-                if os.getsid(int(entry.name)) == int(entry.name):
-                    return int(entry.name)
+    for pid in _processes_with(configuration):
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == pid:
+                return pid
     return None
 
 
