@@ -1,11 +1,11 @@
 """The error tree. Every error that a user may meet is one of these, and its text is one sentence for that user.
 
-    SmartStackError              exit 1   an expected failure
-    ├── ConfigError              exit 2   a file or an argument is wrong; carries every Problem found
-    ├── RegistryError                     the registry could not do it
-    │   ├── RegistryUnavailable           the link is down or did not answer in time; the next cycle tries again
-    │   └── RegistryRefused               the registry said no (permission, a full disk); somebody must act
-    └── HAProxyError             (in synapse.haproxy.errors)
+SmartStackError              exit 1   an expected failure
+├── ConfigError              exit 2   a file or an argument is wrong; carries every Problem found
+├── RegistryError                     the registry could not do it
+│   ├── RegistryUnavailable           the link is down or did not answer in time; the next cycle tries again
+│   └── RegistryRefused               the registry said no (permission, a full disk); somebody must act
+└── HAProxyError             (in synapse.haproxy.errors)
 """
 
 from collections.abc import Sequence

@@ -153,9 +153,7 @@ COSTS = [
 
 @BOTH_MODES
 @pytest.mark.parametrize("cost", COSTS, ids=[cost.name for cost in COSTS])
-def test_what_a_change_costs(
-    links: Links, zookeeper_url: ZooKeeperUrl, web: Tree, recursive: bool, cost: Cost
-) -> None:
+def test_what_a_change_costs(links: Links, zookeeper_url: ZooKeeperUrl, web: Tree, recursive: bool, cost: Cost) -> None:
     """One change costs a read of that node at most, never a look at the others (once: and the list of names)."""
     for number in (1, 10, 11, 12):
         web.create_instance(number)
@@ -191,6 +189,7 @@ def test_a_payload_in_the_name_needs_no_read(reader: ZooKeeperReader, web: Tree)
     sent = requests(reader)
     assert [record.instance for record in listing(reader).records] == [encoded, plain]
     assert requests(reader) - sent <= 3  # the watch, the list of names, and the one node
+
 
 HOSTILE = {
     "nothing": b"",

@@ -288,5 +288,3 @@ class _NotRecursive(Exception):
 def _entry_in_name(name: str) -> Entry | None:
     payload = payload_in_name(name)
     return None if payload is None else entry(name, payload, sequence_in_name(name))
-
-
