@@ -31,7 +31,6 @@ def run(path: str, log: EventLog) -> int:
     path = os.path.abspath(path)
     settings = load_settings(Settings, path, os.environ)
     wake = Wake()
-    stopping = install_signals(wake)
     with ProcessLock(Path(settings.state_directory) / LOCK_FILE):
         live = LiveConfiguration(Settings, path, families=check_families(), live=LIVE)
         writer = open_writer(settings.registry, session_timeout_seconds=settings.session_timeout)
@@ -44,6 +43,7 @@ def run(path: str, log: EventLog) -> int:
             advertised=lambda wanted: advertised_address(wanted, path),
             log=log,
         )
+        stopping = install_signals(wake, nerve.resync)
         heartbeat = Heartbeat()
         admin = _admin(settings, nerve, heartbeat)
         try:

@@ -59,6 +59,7 @@ class Nerve:
         self._teller = Teller(self.metrics, log)
         self._host = self._host_at(advertised(live.settings))
         self._resync_at = clock()
+        self._resync_asked = False
         self._announced = Announced()
         self._healths: dict[str, ServiceHealth] = {}
         self._wanted: tuple[Registration, ...] = ()
@@ -69,7 +70,10 @@ class Nerve:
     def cycle(self) -> float:
         """One turn. Answers in how many seconds the next one is due if nobody rings before."""
         now = self._clock()
-        resync = now >= self._resync_at
+        resync = self._resync_asked or now >= self._resync_at
+        if self._resync_asked:
+            # Before anything is read: who asks from now on gets another one.
+            self._resync_asked = False
         if self._live.refresh(everything=resync):
             self._configure(now)
         if resync:
@@ -88,6 +92,10 @@ class Nerve:
         if (due_in := self._live.due_in()) is not None:
             waits.append(due_in)
         return max(0.0, min(waits))
+
+    def resync(self) -> None:
+        """Make the next turn one that reads everything again; may be called by a signal's handler."""
+        self._resync_asked = True
 
     def _configure(self, now: float) -> None:
         """Take over what the files say now, service by service."""

@@ -39,8 +39,12 @@ class Stopping:
         self.exit_code = 0
 
 
-def install_signals(wake: Wake) -> Stopping:
-    """From now on SIGTERM and SIGINT ask to stop, and SIGHUP asks to look again; main thread only."""
+def install_signals(wake: Wake, resync: Callable[[], None] = lambda: None) -> Stopping:
+    """From now on SIGTERM and SIGINT ask to stop, and SIGHUP asks to read everything again; main thread only.
+
+    `resync` makes the next cycle a whole one. It is called inside the signal's handler, so it may do no more than
+    assign.
+    """
     stopping = Stopping()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -49,6 +53,7 @@ def install_signals(wake: Wake) -> Stopping:
         wake.ring()
 
     def look_again(number: int, frame: FrameType | None) -> None:
+        resync()
         wake.ring()
 
     signal.signal(signal.SIGTERM, stop)

@@ -33,7 +33,7 @@ def run(path: str) -> int:
         for directory in sorted({settings.state_directory, settings.run_directory}):
             locks.enter_context(ProcessLock(Path(directory) / LOCK_FILE))
         synapse = Synapse(LiveConfiguration(Settings, path, live=LIVE), wake)
-        stopping = install_signals(wake)
+        stopping = install_signals(wake, synapse.resync)
         admin = _admin(synapse, settings, heartbeat)
         try:
             synapse.start()

@@ -156,6 +156,10 @@ class Synapse:
         self.metrics.cycle_seconds.observe(time.monotonic() - began)
         return self._wait_seconds(more)
 
+    def resync(self) -> None:
+        """Make the next turn one that reads everything again; may be called by a signal's handler."""
+        self._resync_due = 0.0
+
     def look_up(self) -> set[str]:
         """Read the registry and choose; answers which offers changed."""
         definitions = offered(self.configuration.view.definitions, self.configuration.settings.use)

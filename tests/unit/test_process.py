@@ -83,11 +83,13 @@ def test_a_signal_asks_to_stop_and_rings(number: signal.Signals) -> None:
 
 @pytest.mark.usefixtures("signals")
 def test_hangup_asks_to_look_again() -> None:
-    """SIGHUP rings and does not stop."""
+    """SIGHUP asks for a whole cycle, rings for it and does not stop."""
     wake = Wake()
-    stopping = install_signals(wake)
+    asked: list[bool] = []
+    stopping = install_signals(wake, lambda: asked.append(True))
     os.kill(os.getpid(), signal.SIGHUP)
     assert wake.wait(5)
+    assert asked == [True]
     assert not stopping.requested
 
 
