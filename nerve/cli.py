@@ -41,7 +41,7 @@ def cli() -> None:
     """Checks the services on this host and keeps the well ones registered, so that every synapse finds them."""
 
 
-@cli.command("run")
+@cli.command("run", short_help="Run in the foreground.")
 @_config
 @log_options
 def run_(path: str, log_level: str, log_format: Any) -> int:
@@ -54,7 +54,7 @@ def run_(path: str, log_level: str, log_format: Any) -> int:
     return run(path, EventLog("nerve"))
 
 
-@cli.command("check-config")
+@cli.command("check-config", short_help="Report every problem of the configuration.")
 @_config
 def check_config(path: str) -> None:
     """Read nerve.yaml and every service definition, and report every problem in them. Exits with 2 if there is one."""
@@ -78,7 +78,7 @@ def check_config(path: str) -> None:
     click.echo(f"ok: {_count(len(found.services), 'service')}")
 
 
-@cli.command("status")
+@cli.command("status", short_help="What the running nerve sees.")
 @_config
 @click.option("--admin", "admin", help="The daemon's admin address, instead of the one in nerve.yaml.")
 @click.option("--json", "as_json", is_flag=True, help="The whole of /status.")

@@ -60,7 +60,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
 
 def fetch_status(address: TcpAddress) -> dict[str, Any]:
     """The `/status` of the daemon at its admin address. Raises SmartStackError when it does not answer."""
-    import requests  # a running daemon imports this module too, and would pay 10 MB for what only `status` needs
+    import requests  # a running daemon imports this module too, and would pay 5 MB for what only `status` needs
 
     where = TcpAddress({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)
     with requests.Session() as session:

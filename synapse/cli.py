@@ -12,6 +12,7 @@ from smartstack.command import fetch_status, log_options, run_command
 from smartstack.definitions import load_settings
 from smartstack.errors import ConfigError, SmartStackError
 from smartstack.forms import ADMIN, TcpAddress
+from smartstack.installed import check_families
 from smartstack.live import LiveConfiguration
 from smartstack.logs import configure
 from smartstack.wake import Wake
@@ -49,7 +50,7 @@ def cli() -> None:
     """Keeps a local HAProxy in step with the registry, so that services reach each other at fixed local ports."""
 
 
-@cli.command("run")
+@cli.command("run", short_help="Run in the foreground.")
 @_config
 @log_options
 def run_(path: str, log_level: str, log_format: Any) -> int:
@@ -58,11 +59,11 @@ def run_(path: str, log_level: str, log_format: Any) -> int:
     return run(path)
 
 
-@cli.command("check-config")
+@cli.command("check-config", short_help="Report every problem of the configuration.")
 @_config
 def check_config(path: str) -> None:
     """Read synapse.yaml and every service definition, and report every problem in them."""
-    configuration = LiveConfiguration(Settings, path, writes=False)
+    configuration = LiveConfiguration(Settings, path, families=check_families(), writes=False)
     view = configuration.view
     problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
     problems.extend(unknown_services(configuration))
@@ -72,7 +73,7 @@ def check_config(path: str) -> None:
     click.echo(f"ok: {count} service{'' if count == 1 else 's'}")
 
 
-@cli.command("render")
+@cli.command("render", short_help="The haproxy.cfg that is wanted now.")
 @_config
 @_wait
 def render(path: str, wait_seconds: float) -> None:
@@ -82,7 +83,7 @@ def render(path: str, wait_seconds: float) -> None:
     click.echo(synapse.render(look), nl=False)
 
 
-@cli.command("plan")
+@cli.command("plan", short_help="What would be done now, and why.")
 @_config
 @_wait
 def plan_(path: str, wait_seconds: float) -> None:
@@ -104,7 +105,7 @@ def plan_(path: str, wait_seconds: float) -> None:
         click.echo("nothing to do")
 
 
-@cli.command("status")
+@cli.command("status", short_help="What the running synapse sees.")
 @_config
 @click.option("--admin", "admin", help="The daemon's admin address, instead of the one in synapse.yaml.")
 @click.option("--json", "as_json", is_flag=True, help="The whole of /status.")

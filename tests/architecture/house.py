@@ -98,7 +98,7 @@ HOMES: Final = {
 """Where each library of others lives: modules, or packages with all that is below them."""
 
 LAZY_IMPORTS: Final = {
-    "nerve.checks.http": ("requests", "urllib3.exceptions"),  # a nerve without http checks saves 10 MB
+    "nerve.checks.http": ("requests", "urllib3.exceptions"),  # a nerve without http checks saves 5 MB
     "smartstack.registry": ("smartstack.registry.directory", "smartstack.registry.zookeeper"),  # only the kind in use
 }
 """What may be imported inside a function, and where; command lines may do so freely."""
