@@ -119,7 +119,8 @@ def _unix_problem(path: str) -> str | None:
             attempt.bind(attempt_path)
         os.unlink(attempt_path)
     except FileNotFoundError:
-        return f"there is no directory {Path(path).parent}"
+        parent = Path(path).parent
+        return f"no socket can be made in {parent}" if parent.is_dir() else f"there is no directory {parent}"
     except OSError as error:
         return (error.strerror or str(error)).lower()
     return None

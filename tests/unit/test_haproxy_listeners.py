@@ -179,6 +179,7 @@ def test_unix_sockets() -> None:
             "file": UnixSocket(f"{directory}/file"),
             "new": UnixSocket(f"{directory}/new"),
             "nowhere": UnixSocket(f"{directory}/none/new"),
+            "no place for files": UnixSocket("/proc/new"),
             "old": UnixSocket(f"{directory}/old"),
             "under a file": UnixSocket(f"{directory}/file/new"),
         }
@@ -186,5 +187,19 @@ def test_unix_sockets() -> None:
             "directory": f"cannot listen on {directory}: there is a file that is not a socket",
             "file": f"cannot listen on {directory}/file: there is a file that is not a socket",
             "nowhere": f"cannot listen on {directory}/none/new: there is no directory {directory}/none",
+            "no place for files": "cannot listen on /proc/new: no socket can be made in /proc",
             "under a file": f"cannot listen on {directory}/file/new: not a directory",
         }
+
+
+def test_a_unix_socket_that_somebody_serves() -> None:
+    """HAProxy would put its own in its place without a word, so it is tried whether anybody answers; what our own
+    HAProxy serves is fine, and trying leaves nothing behind."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory, socket.socket(socket.AF_UNIX) as served:
+        path = f"{directory}/served"
+        served.bind(path)
+        served.listen(1)
+        assert taken({"web": UnixSocket(path)}, []) == {"web": f"cannot listen on {path}: another process has it"}
+        assert taken({"web": UnixSocket(path)}, [], held=[path]) == {}
+        assert taken({"web": UnixSocket(f"{directory}/new")}, []) == {}
+        assert os.listdir(directory) == ["served"]
