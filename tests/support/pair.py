@@ -71,10 +71,10 @@ class Daemon:
             )
         eventually(lambda: self._answers(until), within=START_SECONDS, message=f"{self._name} answers {until} with 200")
 
-    def stop(self, within: float = 10.0) -> int:
-        """End it as an init system would; its exit code."""
+    def stop(self, number: int = signal.SIGTERM, within: float = 10.0) -> int:
+        """End it as an init system would, or by another signal; its exit code."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
         return self._process.wait(within)
 
     def kill(self) -> None:
