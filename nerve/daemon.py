@@ -5,7 +5,7 @@ import random
 import socket
 from pathlib import Path
 
-from nerve.address import advertised_address
+from nerve.advertised import Advertised
 from nerve.loop import LIVE, Nerve
 from nerve.runner import Runner
 from nerve.settings import Settings
@@ -40,7 +40,7 @@ def run(path: str, log: EventLog) -> int:
             writer,
             runner,
             host_name=socket.gethostname(),
-            advertised=lambda wanted: advertised_address(wanted, path),
+            advertised=Advertised(path, settings.state_directory, log),
             log=log,
         )
         stopping = install_signals(wake, nerve.resync)

@@ -507,6 +507,18 @@ def test_wrong_settings_end_with_2(machine: Machine, text: str | None, sentence:
         assert "Traceback" not in errors
 
 
+def test_a_restart_without_dns_announces_the_address_of_before(machine: Machine) -> None:
+    """A name that is not found ends no nerve that once knew its address; the log says so."""
+    machine.serve("web")
+    machine.announce("web", host="no.such.name.invalid")
+    (machine.directory / "state").mkdir()
+    kept = {"host": "no.such.name.invalid", "registry": str(machine.registry), "address": machine.address}
+    machine.write("state/advertised.json", kept)
+    machine.nerve.start()
+    eventually(lambda: machine.registered("web") == {"web": [f"{machine.address}:8080"]})
+    assert "the last one that was found is announced" in machine.nerve.log()
+
+
 def test_check_config_reports_every_problem_of_all_files(machine: Machine) -> None:
     """All files are read, nothing is written; a good configuration is one line."""
     machine.define("web")
