@@ -107,6 +107,34 @@ def test_plan_says_what_it_would_do(untouched: Host) -> None:
     assert "nothing to do" not in done.stdout
 
 
+def test_who_looks_without_a_registry_and_a_memory_goes_by_what_runs(untouched: Host) -> None:
+    """The registry does not answer and no instances were kept: that is said of each service, and what HAProxy serves
+    is the last good set."""
+    untouched.configure("blind.yaml", registry=f"zookeeper://{untouched.address}:9/x")
+    kept, aside = untouched.state / "last_good.json", untouched.directory / "last_good.json"
+    kept.rename(aside)
+    try:
+        done = synapse(untouched, "plan", "--wait", "0.1", name="blind.yaml")
+    finally:
+        aside.rename(kept)
+    assert done.returncode == 0
+    said = [f"warning: the registry has not said anything on {name} within 0.1 s" for name in ("api", "web")]
+    assert done.stderr.splitlines() == said
+    assert done.stdout.endswith("\nnothing to do\n")
+
+
+def test_looking_makes_no_state_directory(untouched: Host) -> None:
+    """Where no synapse has run yet, what only looks leaves nothing behind."""
+    untouched.configure("first.yaml", state_directory="never-made", run_directory="nor-this")
+    done = synapse(untouched, "plan", name="first.yaml")
+    assert done.returncode == 0
+    assert done.stdout.startswith("HAProxy is not running: it would be started\n")
+    for subcommand in ("render", "check-config"):
+        assert synapse(untouched, subcommand, name="first.yaml").returncode == 0
+    assert not (untouched.directory / "never-made").exists()
+    assert not (untouched.directory / "nor-this").exists()
+
+
 def test_status_for_people_and_for_programs(untouched: Host) -> None:
     """The same answer, in lines and as /status gives it; by the configuration and by --admin."""
     people = synapse(untouched, "status")
