@@ -13,26 +13,15 @@ from nerve.registrations import Host
 from nerve.services import announced
 from nerve.settings import Settings
 from smartstack import __version__
-from smartstack.command import fetch_status, log_options, run_command
+from smartstack.command import admin_address, config_option, fetch_status, log_options, run_command
 from smartstack.definitions import load_settings
-from smartstack.errors import ConfigError, Problem, SmartStackError
-from smartstack.forms import ADMIN, TcpAddress
+from smartstack.errors import ConfigError, Problem
 from smartstack.installed import check_families
 from smartstack.instance import printable
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog, configure
 
-DEFAULT_PATH = "/etc/smartstack/nerve.yaml"
-
-_config = click.option(
-    "-c",
-    "--config",
-    "path",
-    default=DEFAULT_PATH,
-    envvar="NERVE_CONFIG",
-    show_default=True,
-    help="This host's nerve.yaml (environment: NERVE_CONFIG).",
-)
+_config = config_option("nerve")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,7 +73,7 @@ def check_config(path: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole of /status.")
 def status(path: str, admin: str | None, as_json: bool) -> None:
     """Ask the running nerve what it sees: every service, its checks, its registration, and what is wrong."""
-    answer = fetch_status(_admin_address(path, admin))
+    answer = fetch_status(admin_address(admin, lambda: load_settings(Settings, path, os.environ), path))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
@@ -143,19 +132,6 @@ def _age(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds // length:.0f}{name}"
     return f"{max(0.0, seconds):.0f}s"
-
-
-def _admin_address(path: str, admin: str | None) -> TcpAddress:
-    if admin is not None:
-        try:
-            address: TcpAddress = ADMIN.parse(admin)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--admin") from error
-        return address
-    settings = load_settings(Settings, path, os.environ)
-    if settings.admin is None:
-        raise SmartStackError(f"{path} has no admin address: give one with --admin, or set admin in the file")
-    return settings.admin
 
 
 def _count(number: int, noun: str) -> str:

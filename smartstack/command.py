@@ -3,17 +3,24 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
 
 from smartstack.errors import SmartStackError
-from smartstack.forms import TcpAddress
+from smartstack.forms import ADMIN, TcpAddress
 from smartstack.logs import LEVELS
 from smartstack.process import INTERRUPTED
 
 ANSWER_SECONDS = 5.0
 """How long a daemon may take to answer."""
+
+
+class HasAdmin(Protocol):
+    """Host settings that say where the daemon is asked."""
+
+    @property
+    def admin(self) -> TcpAddress | None: ...
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,6 +39,37 @@ def log_options(command: F) -> F:
         help="One line an event on standard error, as key=value or as JSON.",
     )
     return level(form(command))
+
+
+def config_option(daemon: str) -> Callable[[F], F]:
+    """The option that names the daemon's own file: `path`."""
+    variable = f"{daemon.upper()}_CONFIG"
+    return click.option(
+        "-c",
+        "--config",
+        "path",
+        default=f"/etc/smartstack/{daemon}.yaml",
+        envvar=variable,
+        show_default=True,
+        help=f"This host's {daemon}.yaml (environment: {variable}).",
+    )
+
+
+def admin_address(admin: str | None, settings: Callable[[], HasAdmin], path: str) -> TcpAddress:
+    """Where to ask a running daemon: what `--admin` says, else what its `settings`, read from `path`, say.
+
+    Raises `click.BadParameter` for what is no address, SmartStackError when the settings have none.
+    """
+    if admin is not None:
+        try:
+            address: TcpAddress = ADMIN.parse(admin)
+        except ValueError:
+            raise click.BadParameter("must be an address, such as 127.0.0.1:3200", param_hint="--admin") from None
+        return address
+    found = settings().admin
+    if found is None:
+        raise SmartStackError(f"{path} has no admin address: give one with --admin, or set admin in the file")
+    return found
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:

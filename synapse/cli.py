@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from smartstack import __version__
-from smartstack.command import fetch_status, log_options, run_command
+from smartstack.command import admin_address, config_option, fetch_status, log_options, run_command
 from smartstack.definitions import load_settings
 from smartstack.errors import ConfigError, SmartStackError
-from smartstack.forms import ADMIN, TcpAddress
 from smartstack.installed import check_families
 from smartstack.live import LiveConfiguration
 from smartstack.logs import configure
@@ -23,17 +22,7 @@ from synapse.haproxy.errors import HAProxyAway
 from synapse.loop import Synapse, offered, unknown_services
 from synapse.settings import Settings
 
-DEFAULT_PATH = "/etc/smartstack/synapse.yaml"
-
-_config = click.option(
-    "-c",
-    "--config",
-    "path",
-    default=DEFAULT_PATH,
-    envvar="SYNAPSE_CONFIG",
-    show_default=True,
-    help="This host's synapse.yaml (environment: SYNAPSE_CONFIG).",
-)
+_config = config_option("synapse")
 _wait = click.option(
     "--wait",
     "wait_seconds",
@@ -111,7 +100,7 @@ def plan_(path: str, wait_seconds: float) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole of /status.")
 def status(path: str, admin: str | None, as_json: bool) -> None:
     """Ask the running synapse what it sees: every service, its instances, and what is wrong."""
-    answer = fetch_status(_admin_address(path, admin))
+    answer = fetch_status(admin_address(admin, lambda: load_settings(Settings, path, os.environ), path))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
@@ -157,19 +146,6 @@ def _warn(synapse: Synapse, wait_seconds: float) -> None:
             click.echo(f"warning: {problem}; what was in use stays in use", err=True)
     for name in synapse.missing():
         click.echo(f"warning: the registry has not said anything on {name} within {wait_seconds:g} s", err=True)
-
-
-def _admin_address(path: str, admin: str | None) -> TcpAddress:
-    if admin is not None:
-        try:
-            address: TcpAddress = ADMIN.parse(admin)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--admin") from error
-        return address
-    settings = load_settings(Settings, path, os.environ)
-    if settings.admin is None:
-        raise SmartStackError(f"{path} has no admin address: give one with --admin, or set admin in the file")
-    return settings.admin
 
 
 def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
