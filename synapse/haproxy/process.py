@@ -26,6 +26,7 @@ _LOST_SECONDS = 2.0
 """After how long a reload that shows no effect is asked for again."""
 
 _LEFTOVER_SECONDS = 1.0
+_EXEC_SECONDS = 0.5
 _POLL_SECONDS = 0.005
 _LOG_LIMIT = 1_000_000
 
@@ -210,7 +211,7 @@ class HAProxyProcess:
     def _leftovers(self) -> list[int]:
         if self.master() is not None:
             return []
-        return _processes_with(self._places.configuration, self._places.pid_file)
+        return processes_with(self._places.configuration, self._places.pid_file)
 
     def _watch(self, pid: int) -> None:
         if self._watched == pid:
@@ -252,15 +253,26 @@ class HAProxyProcess:
 
 def _runs_with(pid: int, *arguments: str) -> bool:
     """Whether this process lives and was started with one of these arguments (process ids are used again)."""
+    given: list[bytes] = []
+
+    def known() -> bool:
+        """A process in the middle of an exec has no arguments for a millisecond, and HAProxy's master does that twice
+        at each reload; a kernel thread has none ever, nor a program."""
+        given[:] = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return given != [b""] or not os.readlink(f"/proc/{pid}/exe")
+
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
-        given = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if state in "ZX":
+            return False
+        _wait(known, _EXEC_SECONDS)
     except (OSError, IndexError):
         return False
-    return state not in "ZX" and any(os.fsencode(argument) in given for argument in arguments)
+    return any(os.fsencode(argument) in given for argument in arguments)
 
 
-def _processes_with(*arguments: str) -> list[int]:
+def processes_with(*arguments: str) -> list[int]:
+    """Every process that lives and was started with one of these arguments."""
     return [
         int(entry.name)
         for entry in Path("/proc").iterdir()
@@ -271,7 +283,7 @@ def _processes_with(*arguments: str) -> list[int]:
 def _leader_with(configuration: str) -> int | None:
     """The process that leads a session of its own and runs with this configuration file: a master is started so, and
     its workers are in its session."""
-    for pid in _processes_with(configuration):
+    for pid in processes_with(configuration):
         with contextlib.suppress(OSError):
             if os.getsid(pid) == pid:
                 return pid

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.loop import KNOWS_NOTHING
 from synapse.proxy import Admin
 from tests.support.clients import ask, assert_none_failed
@@ -83,6 +84,28 @@ def test_a_master_is_killed_again_and_again(host: Host, kills: int, worker: sign
     assert NOT_TAKEN not in host.synapse.log()
     assert counted(host, "starts", "failed") == 0
     assert counted(host, "reloads") == 0
+
+
+def test_a_master_that_reloads_is_never_taken_for_gone(host: Host) -> None:
+    """It executes itself anew, twice at each reload, and shows no arguments for a millisecond each time: who took it
+    for gone would start a second HAProxy beside it."""
+    host.serve("web", 3210)
+    host.start()
+    master, _ = host.haproxy()
+    places = Places(configuration=str(host.state / "haproxy.cfg"), run_directory=str(host.directory / "run"))
+    process = HAProxyProcess("haproxy", places, lambda: None)
+    seen: set[int | None] = set()
+
+    def another_serves(than: int) -> bool:
+        seen.update(process.master() for _ in range(500))
+        return host.haproxy()[1] != than
+
+    for _ in range(5):
+        _, worker = host.haproxy()
+        os.kill(master, signal.SIGUSR2)
+        eventually(partial(another_serves, worker), within=10)
+    assert seen == {master}
+    assert counted(host, "starts") == 1
 
 
 def define_at(host: Host, name: str, path: str) -> None:

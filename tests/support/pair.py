@@ -24,6 +24,7 @@ from smartstack.registry import open_writer
 from smartstack.registry.protocol import NodeId, RegistryWriter
 from smartstack.wake import Wake
 from synapse.haproxy.errors import HAProxyAway
+from synapse.haproxy.process import processes_with
 from synapse.haproxy.runtime import Runtime
 from synapse.proxy import Admin, Slot
 from tests.support.backends import Backends
@@ -268,13 +269,7 @@ class Host:
 
     def haproxy_processes(self) -> list[int]:
         """Every master and worker, old or new, that was started with this host's haproxy.cfg."""
-        name = os.fsencode(str(self.state / "haproxy.cfg"))
-        found = []
-        for entry in Path("/proc").iterdir():
-            with suppress(OSError):
-                if entry.name.isdigit() and name in (entry / "cmdline").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-        return found
+        return processes_with(str(self.state / "haproxy.cfg"))
 
     # nerve, and the end
 
