@@ -244,7 +244,9 @@ def test_stop_frees_the_port_and_ends_the_threads() -> None:
     address = server.address
     with socket.create_connection(("127.0.0.1", address.port), timeout=5) as idle:
         server.stop()
-        assert idle.recv(1) == b""
+        # A connection that the server had accepted is closed; one that still waited for that is reset by the kernel.
+        with contextlib.suppress(ConnectionResetError):
+            assert idle.recv(1) == b""
     server.stop()
     assert eventually(lambda: threading.active_count() == threads)
     successor = AdminServer(address, ROUTES)
