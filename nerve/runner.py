@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from nerve.checks.base import Check, Outcome, failed, seconds_text
+from nerve.checks.base import Check, Outcome, Target, failed, seconds_text
 from nerve.health import Result
 from nerve.services import Probe
 
@@ -136,14 +136,16 @@ class _ServiceThread:
             jitter = self._random.uniform(1 - JITTER, 1 + JITTER)
             self._due = {**self._due, name: max(ended, running.started + check.interval * jitter)}
             self._running = None
+            if outcome is None:
+                continue
             if outcome.passed and ended - running.started > check.timeout + HANG_MARGIN_SECONDS:
                 outcome = failed(f"passed, but after {ended - running.started:.1f} s, time-out {check.timeout:g}s")
             self._results.append(self._result(running, ended, outcome))
             self._ring()
 
-    def _run(self, check: Check) -> Outcome:
+    def _run(self, check: Check) -> Outcome | None:
         try:
-            return check.run(self.probe.address)
+            return check.run(Target(service=self._service, address=self.probe.address))
         except Exception as error:  # a check that blows up: one of the two places where this may stand
             return failed(f"the check itself failed: {type(error).__name__}: {error}")
 

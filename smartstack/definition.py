@@ -1,14 +1,15 @@
 """The service definition: one YAML file for a service, the same on every host. The file's name is its name."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from smartstack.forms import DURATION, LISTEN, PERCENT, PORT, REGISTRY_PATH, Listen, between
+from smartstack.forms import DURATION, INSTANCE_ID, LISTEN, PERCENT, PORT, REGISTRY_PATH, Listen, between, duration
 from smartstack.model import OneOf
 
 Mode = Literal["http", "tcp"]
 Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
+Tether = Literal["conclusive", "check", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +41,43 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceDefinition:
-    """A service: where its instances listen, how nerve checks one, how synapse offers it.
+class OtherPlace:
+    """One more place in a registry where the service is registered: a fleet that is being moved from or to it."""
 
-    `check` and `checks` hold models of the check kinds that the reader gave to `validate`; a reader that gave none
-    (synapse) finds the mapping as it stands in the file.
-    """
+    registry: Annotated[str | None, "one of nerve.yaml's registries; absent: the main one", INSTANCE_ID] = None
+    path: Annotated[str | None, "its place there, if not the same", REGISTRY_PATH] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One port of a service: where it listens, how nerve checks it, how synapse offers it."""
 
     port: Annotated[int, "where an instance listens", PORT]
     check: Annotated[Any, "how nerve decides that the instance on its own host is well", OneOf("check")] = None
     checks: Annotated[tuple[Annotated[Any, OneOf("check")], ...], "several checks, all of which must pass"] = ()
     proxy: Annotated[Proxy | None, "how synapse offers it to local clients; absent: discovery only"] = None
     registry_path: Annotated[str | None, "its place in the registry, if not services/<name>", REGISTRY_PATH] = None
+    also_register: Annotated[tuple[OtherPlace, ...], "more places in registries where it stands too"] = ()
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules over several keys: the dotted key, and what is wrong."""
         if self.check is not None and self.checks:
             yield "checks", "stands beside check; give one of them"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDefinition(Endpoint):
+    """A service: its port, and what holds for the service as a whole.
+
+    `check` and `checks` hold models of the check kinds that the reader gave to `validate`; a reader that gave none
+    (synapse) finds the mapping as it stands in the file. `ports` are more ports of the same instance, each a service
+    of its own called `<service>.<port's name>`.
+    """
+
+    ports: Annotated[Mapping[str, Endpoint], "more ports of it, each found as <service>.<name>"] = field(
+        default_factory=dict
+    )
+    tether: Annotated[Tether, "what an idle connection that the service's end closes is worth"] = "conclusive"
+    warmup: Annotated[
+        float | None, "its weight grows from a tenth to full in this time after it joined", duration("1s")
+    ] = None

@@ -12,10 +12,38 @@ REASON_LIMIT = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one run of a check says: whether the instance is well, and why in a few words."""
+    """What one run of a check says: whether the instance is well, and why in a few words.
+
+    `conclusive`: this one result is enough, whatever `rise` and `fall` say (another service answered at the port).
+    """
 
     passed: bool
     reason: str
+    conclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """What a service last reported of itself, and when, by a monotonic clock."""
+
+    passed: bool
+    note: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Whom a check asks: the service's name and where its instance listens.
+
+    `heartbeat` is what the service last reported of itself, None when it has not; `watched_since` is when nerve began
+    to watch it, and `now` when this run begins, both by the monotonic clock of `Heartbeat.at`.
+    """
+
+    service: str
+    address: TcpAddress
+    heartbeat: Heartbeat | None = None
+    watched_since: float = 0.0
+    now: float = 0.0
 
 
 class Check(Protocol):
@@ -39,8 +67,12 @@ class Check(Protocol):
     def fall(self) -> int:
         """How many failures in a row make it fail."""
 
-    def run(self, address: TcpAddress) -> Outcome:
-        """Check the instance at this address once, within about `timeout` seconds, in any thread.
+    @property
+    def down_interval(self) -> float | None:
+        """The interval while the service is down; None when it is the same."""
+
+    def run(self, target: Target) -> Outcome | None:
+        """Check the instance once, within about `timeout` seconds, in any thread; None when there is no verdict yet.
 
         Never raises for what an ill instance does.
         """
@@ -51,19 +83,20 @@ class Pace:
     """The keys that every kind of check has."""
 
     interval: Annotated[float, "from the start of one check to that of the next", duration("10ms")] = 2.0
+    down_interval: Annotated[float | None, "the interval while the service is down", duration("10ms")] = None
     timeout: Annotated[float, "a check that takes longer has failed", DURATION] = 1.0
     rise: Annotated[int, "passes in a row that bring a failed instance back", between(1, 1000)] = 2
     fall: Annotated[int, "failures in a row that make an instance fail", between(1, 1000)] = 3
 
 
-def failed(reason: str) -> Outcome:
+def failed(reason: str, *, conclusive: bool = False) -> Outcome:
     """A failure; the reason may hold anything that came from outside."""
-    return Outcome(passed=False, reason=printable(reason, REASON_LIMIT))
+    return Outcome(passed=False, reason=printable(reason, REASON_LIMIT), conclusive=conclusive)
 
 
-def passed(reason: str) -> Outcome:
+def passed(reason: str, *, conclusive: bool = False) -> Outcome:
     """A pass; the reason may hold anything that came from outside."""
-    return Outcome(passed=True, reason=printable(reason, REASON_LIMIT))
+    return Outcome(passed=True, reason=printable(reason, REASON_LIMIT), conclusive=conclusive)
 
 
 def seconds_text(seconds: float) -> str:

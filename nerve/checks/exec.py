@@ -12,8 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from nerve.checks.base import Outcome, Pace, failed, passed, seconds_text
-from smartstack.forms import TcpAddress
+from nerve.checks.base import Outcome, Pace, Target, failed, passed, seconds_text
 from smartstack.model import Form
 
 OUTPUT_LIMIT = 4096
@@ -54,8 +53,9 @@ class ExecCheck(Pace):
 
     command: Annotated[tuple[str, ...], "the program and its arguments; no shell is involved", COMMAND]
 
-    def run(self, address: TcpAddress) -> Outcome:
+    def run(self, target: Target) -> Outcome:
         """Raises nothing for what the program does, or when it cannot be started."""
+        address = target.address
         environment = {**os.environ, "SMARTSTACK_HOST": address.host, "SMARTSTACK_PORT": str(address.port)}
         try:
             process = subprocess.Popen(

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from nerve.checks.base import Outcome, Pace, failed, passed, seconds_text
+from nerve.checks.base import Outcome, Pace, Target, failed, passed, seconds_text
 from smartstack.forms import HOST, PORT, TcpAddress
 from smartstack.model import Form
 
@@ -37,18 +37,18 @@ class HttpCheck(Pace):
     host: Annotated[str | None, "whom to ask, if not the instance's address", HOST] = None
     port: Annotated[int | None, "whom to ask, if not the instance's port", PORT] = None
 
-    def run(self, address: TcpAddress) -> Outcome:
+    def run(self, target: Target) -> Outcome:
         """Raises nothing for what the network or the answer do. Imports requests on first use: it costs 5 MB, and
         many hosts have no http check."""
         import requests
 
-        target = TcpAddress(self.host or address.host, self.port or address.port)
+        address = TcpAddress(self.host or target.address.host, self.port or target.address.port)
         deadline = time.monotonic() + self.timeout
         with requests.Session() as session:
             session.trust_env = False
             try:
                 with session.get(
-                    f"http://{target}{self.path}",
+                    f"http://{address}{self.path}",
                     headers=_HEADERS,
                     timeout=self.timeout,
                     allow_redirects=False,

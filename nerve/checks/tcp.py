@@ -4,8 +4,8 @@ import socket
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from nerve.checks.base import Outcome, Pace, failed, network_reason, passed, seconds_text
-from smartstack.forms import HOST, PORT, TcpAddress
+from nerve.checks.base import Outcome, Pace, Target, failed, network_reason, passed, seconds_text
+from smartstack.forms import HOST, PORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +17,11 @@ class TcpCheck(Pace):
     host: Annotated[str | None, "where to connect, if not to the instance's address", HOST] = None
     port: Annotated[int | None, "where to connect, if not to the instance's port", PORT] = None
 
-    def run(self, address: TcpAddress) -> Outcome:
+    def run(self, target: Target) -> Outcome:
         """Raises nothing: whatever the network answers is an outcome."""
-        target = (self.host or address.host, self.port or address.port)
+        address = (self.host or target.address.host, self.port or target.address.port)
         try:
-            socket.create_connection(target, self.timeout).close()
+            socket.create_connection(address, self.timeout).close()
         except TimeoutError:
             return failed(f"no connection in {seconds_text(self.timeout)}")
         except OSError as error:
