@@ -1,15 +1,28 @@
 """The service definition: one YAML file for a service, the same on every host. The file's name is its name."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from smartstack.forms import DURATION, INSTANCE_ID, LISTEN, PERCENT, PORT, REGISTRY_PATH, Listen, between, duration
-from smartstack.model import OneOf
+from smartstack.model import Form, OneOf
 
 Mode = Literal["http", "tcp"]
 Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
 Tether = Literal["conclusive", "check", "off"]
+
+_PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def _port_name(value: Any) -> str:
+    if not isinstance(value, str) or not _PORT_NAME.fullmatch(value):
+        raise ValueError("a port's name is letters, digits, '_' and '-', and begins with a letter or a digit")
+    return value
+
+
+PORT_NAME = Form(_port_name, {"type": "string", "pattern": f"^{_PORT_NAME.pattern}$"})
+"""Without dots, so that the service `<service>.<port's name>` is the port of one service only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +60,11 @@ class OtherPlace:
     registry: Annotated[str | None, "one of nerve.yaml's registries; absent: the main one", INSTANCE_ID] = None
     path: Annotated[str | None, "its place there, if not the same", REGISTRY_PATH] = None
 
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.registry is None and self.path is None:
+            yield "", "names neither a registry nor a path; without them it is where the service stands anyway"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -71,13 +89,44 @@ class ServiceDefinition(Endpoint):
 
     `check` and `checks` hold models of the check kinds that the reader gave to `validate`; a reader that gave none
     (synapse) finds the mapping as it stands in the file. `ports` are more ports of the same instance, each a service
-    of its own called `<service>.<port's name>`.
+    of its own called `<service>.<port's name>` (see `expand`).
     """
 
-    ports: Annotated[Mapping[str, Endpoint], "more ports of it, each found as <service>.<name>"] = field(
-        default_factory=dict
-    )
+    ports: Annotated[
+        Mapping[Annotated[str, PORT_NAME], Endpoint], "more ports of it, each a service of its own: <service>.<name>"
+    ] = field(default_factory=dict)
     tether: Annotated[Tether, "what an idle connection that the service's end closes is worth"] = "conclusive"
     warmup: Annotated[
         float | None, "its weight grows from a tenth to full in this time after it joined", duration("1s")
     ] = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        yield from Endpoint.problems(self)
+        holders: dict[tuple[str, object], str] = {}
+        for name, endpoint in {"": self, **self.ports}.items():
+            listen = endpoint.proxy.listen if endpoint.proxy is not None else None
+            parts = {"port": endpoint.port, "proxy.listen": listen, "registry_path": endpoint.registry_path}
+            for key, value in parts.items():
+                holder = holders.setdefault((key, value), name)
+                if value is not None and holder != name:
+                    whose = f"ports.{holder}" if holder else "the service itself"
+                    yield f"ports.{name}.{key}", f"is that of {whose} already"
+
+
+def expand(name: str, definition: ServiceDefinition) -> Mapping[str, ServiceDefinition]:
+    """The services that a definition stands for, by name: itself as it is, and each of its ports as `<name>.<port>`.
+
+    A port has its own address, checks, proxy and places in registries, and the tether and the warm-up of its parent.
+    One without checks is as well as its parent, which the reader sees in the parent's `ports`.
+    """
+    services = {name: definition}
+    for port, endpoint in definition.ports.items():
+        own = {field.name: getattr(endpoint, field.name) for field in fields(Endpoint)}
+        services[f"{name}.{port}"] = ServiceDefinition(**own, tether=definition.tether, warmup=definition.warmup)
+    return services
+
+
+def parent_name(name: str) -> str:
+    """The service that would have this one as a port, if any has; empty where none can."""
+    return name.rpartition(".")[0]

@@ -7,43 +7,37 @@ unreadable or emptied directory, and through a restart (by a copy of its text in
 import contextlib
 import hashlib
 import os
-import stat
-import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
-from smartstack.definition import ServiceDefinition
+from smartstack.definition import ServiceDefinition, expand, parent_name
 from smartstack.errors import ConfigError, Problem, SmartStackError
+from smartstack.file_text import NO_FINGERPRINT, Fingerprint, fingerprint, read_file, reason
 from smartstack.instance import NAME
 from smartstack.model import Families, anchored
 from smartstack.process import write_atomically
-from smartstack.tree import short
+from smartstack.tree import Node, Table, short
 from smartstack.validation import validate
-from smartstack.yaml_file import SIZE_LIMIT, load
+from smartstack.yaml_file import load
 
 T = TypeVar("T")
-Fingerprint: TypeAlias = tuple[int, int, int]
 
 EMPTY_MARK = "EMPTY"
 """A file of this name in the directory of definitions says that it is meant to be empty. Not a hidden one: the file
 watch passes over those, and the operator would wait for the resync."""
-
-SETTLED_NS = 2_000_000_000
-"""A file younger than this may be written again without a change of its times (they are as coarse as 10 ms, or 2 s on
-some file systems), so that its fingerprint proves nothing yet."""
-
-_ABSENT: Fingerprint = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionsView:
     """The good definitions by service, and what is wrong by service.
 
-    A service may be in both: then its file is wrong, and the definition is the last good one. Problems of no service
-    are under the empty key (the directory) or under a file's name (when that is no service's name).
+    Each further port of a definition is a service of its own beside it (`web` and `web.admin`, see `expand`), whose
+    problems are those of `web`. A service may be in both: then its file is wrong, and the definition is the last good
+    one. Problems of no service are under the empty key (the directory) or under a file's name (when that is no
+    service's name).
     """
 
     definitions: Mapping[str, ServiceDefinition]
@@ -52,14 +46,24 @@ class DefinitionsView:
 
 @dataclass(slots=True, kw_only=True)
 class _Known:
-    """One service. `digest` is of the text of `definition`; `unsaved` is that text while it is not on disk."""
+    """One file's service. `digest` is of the text of `definition`; `unsaved` is that text while it is not on disk.
+
+    `services` are what the definition stands for; `claims` the ports' services of the last text that could be read,
+    also while it is not taken because somebody else has one of them.
+    """
 
     path: str = ""
-    fingerprint: Fingerprint = _ABSENT
+    fingerprint: Fingerprint = NO_FINGERPRINT
     digest: bytes = b""
     definition: ServiceDefinition | None = None
     problems: tuple[Problem, ...] = ()
     unsaved: bytes | None = None
+    services: Mapping[str, ServiceDefinition] = field(default_factory=dict)
+    claims: Collection[str] = ()
+
+    def take(self, name: str, definition: ServiceDefinition, digest: bytes) -> None:
+        self.definition, self.digest = definition, digest
+        self.services = expand(name, definition)
 
 
 @dataclass(slots=True)
@@ -108,16 +112,16 @@ class Definitions:
             problems |= directory.problems
             for name in known.keys() - directory.files.keys():
                 self._forget(name, known)
-            for name, paths in directory.files.items():
-                self._look(name, paths, known.setdefault(name, _Known()))
+            # In the order of names, in which a service comes before its ports.
+            for name, paths in sorted(directory.files.items()):
+                self._look(name, paths, known, directory.files)
         if self._keep_problems:
             # One is enough: a full disk is the same problem for each of a hundred services.
             problems[""] = (*problems.get("", ()), self._keep_problems[0])
         problems |= {name: one.problems for name, one in known.items() if one.problems}
+        definitions = {service: definition for one in known.values() for service, definition in one.services.items()}
         return DefinitionsView(
-            definitions=MappingProxyType(
-                {name: one.definition for name, one in sorted(known.items()) if one.definition is not None}
-            ),
+            definitions=MappingProxyType(dict(sorted(definitions.items()))),
             problems=MappingProxyType(dict(sorted(problems.items()))),
         )
 
@@ -125,7 +129,7 @@ class Definitions:
         try:
             files = sorted(os.listdir(self._directory))
         except OSError as error:
-            message = f"cannot be read: {_reason(error)}; the definitions that are known stay as they are"
+            message = f"cannot be read: {reason(error)}; the definitions that are known stay as they are"
             return Problem(path=str(self._directory), message=message)
         found = _Directory()
         for file in files:
@@ -149,37 +153,77 @@ class Definitions:
         )
         return Problem(path=str(self._directory), message=message)
 
-    def _look(self, name: str, paths: list[str], known: _Known) -> None:
+    def _look(self, name: str, paths: list[str], everyone: dict[str, _Known], files: Mapping[str, list[str]]) -> None:
         """Bring one service up to date with its file."""
+        known = everyone.setdefault(name, _Known())
         path = paths[0]
         if len(paths) > 1:
-            files = " and ".join(os.path.basename(path) for path in paths)
-            known.fingerprint = _ABSENT
-            known.problems = (Problem(path=path, message=f"{files} are the same service; delete one of them"),)
+            known.fingerprint = NO_FINGERPRINT
+            both = " and ".join(os.path.basename(path) for path in paths)
+            known.problems = (Problem(path=path, message=f"{both} are the same service; delete one of them"),)
             return
         try:
-            if known.path != path or known.fingerprint != _fingerprint(os.stat(path)):
+            if known.path != path or known.fingerprint != fingerprint(os.stat(path)):
                 known.path = path
-                data, known.fingerprint = _read(path)
-                self._take(name, data, known)
+                data, known.fingerprint = read_file(path)
+                self._take(name, data, everyone, files)
+            elif not known.problems:
+                self._agree(name, known.claims, everyone, files)
         except OSError as error:
-            known.fingerprint = _ABSENT
+            known.fingerprint = NO_FINGERPRINT
             known.problems = (_unreadable(path, error),)
         except ConfigError as error:
             known.problems = error.problems
         if known.unsaved is not None and self._writes:
             self._save(name, known, known.unsaved)
 
-    def _take(self, name: str, data: bytes, known: _Known) -> None:
+    def _take(self, name: str, data: bytes, everyone: dict[str, _Known], files: Mapping[str, list[str]]) -> None:
+        """Take a text over. Raises ConfigError when it stays at the one before."""
+        known = everyone[name]
         digest = hashlib.sha256(data).digest()
-        if known.definition is None or digest != known.digest:
-            known.definition = self._definition(data, known.path)
-            known.digest = digest
+        definition = known.definition if digest == known.digest else None
+        if definition is None:
+            known.claims = ()
+            definition = self._definition(name, data, known.path)
+        known.claims = expand(name, definition).keys() - {name}
+        self._agree(name, known.claims, everyone, files)
+        if definition is not known.definition:
+            known.take(name, definition, digest)
             known.unsaved = data
         known.problems = ()
 
-    def _definition(self, data: bytes, path: str) -> ServiceDefinition:
-        return validate(ServiceDefinition, load(data, path, self._env), path=path, families=self._families)
+    def _agree(
+        self, name: str, claims: Collection[str], everyone: dict[str, _Known], files: Mapping[str, list[str]]
+    ) -> None:
+        """Raises ConfigError when a port of this service has a file of its own, or this service is a port of another:
+        whoever was there first stays, and both are asked again until one of the two places is gone."""
+        known, parent = everyone[name], parent_name(name)
+        problems = [
+            Problem(
+                path=known.path,
+                key=f"ports.{claim.removeprefix(f'{name}.')}",
+                message=f"is the service {claim}, and so is {os.path.basename(files[claim][0])}; delete one of them",
+            )
+            for claim in sorted(claims)
+            if claim in files
+        ]
+        if parent in files and name in {*everyone[parent].claims, *everyone[parent].services}:
+            port = f"ports.{name.removeprefix(f'{parent}.')}"
+            file = os.path.basename(files[parent][0])
+            message = f"is the service {name}, and so is {port} in {file}; delete one of them"
+            problems.append(Problem(path=known.path, message=message))
+        if problems:
+            known.fingerprint = NO_FINGERPRINT
+            raise ConfigError(problems)
+
+    def _definition(self, name: str, data: bytes, path: str) -> ServiceDefinition:
+        """What a text says, with paths below the directory of definitions, also when it is the copy that is read."""
+        tree = load(data, path, self._env)
+        definition = validate(ServiceDefinition, tree, path=path, families=self._families)
+        too_long = [port for port in definition.ports if not NAME.fullmatch(f"{name}.{port}")]
+        if too_long:
+            raise ConfigError([_too_long(port, tree, path) for port in too_long])
+        return anchored(definition, os.path.abspath(self._directory))
 
     def _forget(self, name: str, known: dict[str, _Known]) -> None:
         del known[name]
@@ -188,7 +232,7 @@ class Definitions:
         try:
             (self._keep / f"{name}.yaml").unlink(missing_ok=True)
         except OSError as error:
-            message = f"cannot delete {name}.yaml: {_reason(error)}"
+            message = f"cannot delete {name}.yaml: {reason(error)}"
             self._keep_problems.append(Problem(path=str(self._keep), message=message))
 
     def _save(self, name: str, known: _Known, text: bytes) -> None:
@@ -197,7 +241,7 @@ class Definitions:
             write_atomically(self._keep / f"{name}.yaml", text, 0o600)
             known.unsaved = None
         except OSError as error:
-            self._unkept(_reason(error))
+            self._unkept(reason(error))
         except SmartStackError as error:
             self._unkept(str(error))
 
@@ -215,9 +259,9 @@ class Definitions:
                     continue
                 known[name] = _Known()
                 with contextlib.suppress(OSError, ConfigError):
-                    data, _ = _read(str(self._keep / file))
-                    definition = self._definition(data, str(self._keep / file))
-                    known[name] = _Known(definition=definition, digest=hashlib.sha256(data).digest())
+                    data, _ = read_file(str(self._keep / file))
+                    definition = self._definition(name, data, str(self._keep / file))
+                    known[name].take(name, definition, hashlib.sha256(data).digest())
         return known
 
 
@@ -227,7 +271,7 @@ def load_settings(model: type[T], path: str, env: Mapping[str, str], base: str |
     Raises ConfigError with every problem of the file, or with the one that it cannot be read.
     """
     try:
-        data, _ = _read(path)
+        data, _ = read_file(path)
     except OSError as error:
         raise ConfigError([_unreadable(path, error)]) from error
     settings = validate(model, load(data, path, env), path=path)
@@ -240,25 +284,17 @@ def short_path(path: str) -> str:
     return os.path.join(directory, short(file))
 
 
-def _fingerprint(status: os.stat_result) -> Fingerprint:
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _read(path: str) -> tuple[bytes, Fingerprint]:
-    """A regular file's bytes, at most one more than the limit, and its fingerprint when that proves anything."""
-    # Not blocking: a named pipe would wait for its writer for ever.
-    with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is not a file")
-        data = file.read(SIZE_LIMIT + 1)
-    settled = abs(time.time_ns() - status.st_mtime_ns) > SETTLED_NS
-    return data, _fingerprint(status) if settled else _ABSENT
+def _too_long(port: str, tree: Node, path: str) -> Problem:
+    ports = tree.entries["ports"].value if isinstance(tree, Table) else None
+    entry = ports.entries[port] if isinstance(ports, Table) else None
+    return Problem(
+        path=path,
+        line=entry.line if entry else 0,
+        column=entry.column if entry else 0,
+        key=f"ports.{short(port)}",
+        message="is too long: the names of service and port have at most 100 characters, with the dot between them",
+    )
 
 
 def _unreadable(path: str, error: OSError) -> Problem:
-    return Problem(path=path, message=f"cannot be read: {_reason(error)}")
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+    return Problem(path=path, message=f"cannot be read: {reason(error)}")

@@ -3,10 +3,10 @@
 A field is `name: Annotated[type, "what it means", Form(...)] = default`. The text is the description that an editor
 shows. `Form` is there for what the type alone cannot say (a duration, an address); `OneOf` for a mapping whose `type`
 key picks the model. The types that need neither: int, float, str, bool, Literal, `X | None`, another model,
-`tuple[X, ...]` (a YAML list) and `Mapping[str, X]` (whose keys are names).
+`tuple[X, ...]` (a YAML list) and `Mapping[str, X]`, whose keys are names, or what the form of an annotated `str` says.
 
 A model may have a method `problems(self) -> Iterable[tuple[str, str]]` for rules that take several keys: pairs of
-a dotted key, seen from the model, and what is wrong.
+a dotted key, seen from the model (empty: the model itself), and what is wrong.
 """
 
 import types
@@ -39,6 +39,7 @@ class Form:
     `schema` is the JSON Schema of what stands in the file. `write` is the inverse of `parse`.
     `anchor` makes a value that holds a relative path absolute, given a directory.
     `null` False: `parse` decides what null means, also where the type has a None.
+    `secret`: no message shows what stands in the file.
     """
 
     parse: Callable[[Any], Any]
@@ -46,6 +47,7 @@ class Form:
     write: Callable[[Any], Any] = _same
     anchor: Callable[[Any, str], Any] | None = None
     null: bool = True
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +136,29 @@ def _default(field: Any) -> Callable[[], Any] | None:
 
 
 def anchored(settings: T, directory: str) -> T:
-    """The same settings, with every relative path of a form that knows of paths made absolute against a directory."""
-    changes: dict[str, Any] = {}
-    for field in model_fields(type(settings)):
-        value = getattr(settings, field.name)
-        if field.kind.form and field.kind.form.anchor and value is not None:
-            changes[field.name] = field.kind.form.anchor(value, directory)
-        elif is_dataclass(field.kind.type) and value is not None:
-            changes[field.name] = anchored(value, directory)
+    """The same model, with every relative path of a form that knows of paths made absolute against a directory: its
+    own, those of models in lists and mappings, and those of the models that a family picked."""
     made: Any = settings
-    changed: T = replace(made, **changes)
+    changed: T = replace(
+        made,
+        **{
+            field.name: _anchored(field.kind, getattr(settings, field.name), directory)
+            for field in model_fields(type(settings))
+        },
+    )
     return changed
+
+
+def _anchored(kind: Kind, value: Any, directory: str) -> Any:
+    if kind.form is not None:
+        return kind.form.anchor(value, directory) if kind.form.anchor and value is not None else value
+    if is_dataclass(value):
+        return anchored(value, directory)
+    # What is left of a family that the reader does not know is a mapping of nobody knows what.
+    if kind.one_of is None and isinstance(value, tuple):
+        item = kind_of(get_args(kind.type)[0])
+        return tuple(_anchored(item, one, directory) for one in value)
+    if kind.one_of is None and isinstance(value, Mapping):
+        item = kind_of(get_args(kind.type)[1])
+        return {name: _anchored(item, one, directory) for name, one in value.items()}
+    return value

@@ -76,8 +76,9 @@ def _bare(kind: Kind) -> dict[str, Any]:
     if origin is tuple:
         return {"type": "array", "items": _value(kind_of(arguments[0]))}
     if origin is not None and issubclass(origin, Mapping):
-        names = {"pattern": f"^{NAME.pattern}$"}
-        return {"type": "object", "propertyNames": names, "additionalProperties": _value(kind_of(arguments[1]))}
+        names, values = map(kind_of, arguments)
+        pattern = {"pattern": f"^{NAME.pattern}$"} if names.form is None else dict(names.form.schema)
+        return {"type": "object", "propertyNames": pattern, "additionalProperties": _value(values)}
     return {"type": _SCALARS[kind.type]}
 
 

@@ -85,7 +85,8 @@ class _Reader:
         if origin is tuple:
             return self._items(kind_of(get_args(kind.type)[0]), node, key)
         if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-            return self._mapping(kind_of(get_args(kind.type)[1]), node, key)
+            names, values = map(kind_of, get_args(kind.type))
+            return self._mapping(names, values, node, key)
         return self._scalar(kind.type, node, key)
 
     def model(self, model: type[T], node: Node, key: str, *, picked: bool = False) -> T | _Nothing:
@@ -126,7 +127,7 @@ class _Reader:
                     break
                 place = value = value.entries[name].value
             got = None if place is node else show(place)
-            self.report(place, f"{key}.{dotted}" if key else dotted, message, got)
+            self.report(place, ".".join(part for part in (key, dotted) if part), message, got)
         return _NOTHING if found else made
 
     def _unknown_key(self, name: str, place: Any, key: str, known: list[str]) -> None:
@@ -149,7 +150,7 @@ class _Reader:
                     self.report(node.items[part], f"{key}[{part}]", message, show(node.items[part]))
             return _NOTHING
         except ValueError as error:
-            return self.report(node, key, str(error), show(node))
+            return self.report(node, key, str(error), None if kind.form.secret else show(node))
 
     def _one_of(self, family: str, node: Node, key: str) -> Any:
         models = self._families.get(family)
@@ -176,14 +177,15 @@ class _Reader:
         values = [self.value(kind, item, f"{key}[{index}]") for index, item in enumerate(node.items)]
         return _NOTHING if any(isinstance(value, _Nothing) for value in values) else tuple(values)
 
-    def _mapping(self, kind: Kind, node: Node, key: str) -> Any:
+    def _mapping(self, names: Kind, kind: Kind, node: Node, key: str) -> Any:
         if not isinstance(node, Table):
             return self.report(node, key, "must be a mapping of names and values", show(node))
         values: dict[str, Any] = {}
         for name, entry in node.entries.items():
-            if not NAME.fullmatch(name):
-                message = "a name is 1 to 100 letters, digits, '_', '.' and '-', and begins with a letter or a digit"
-                values[name] = self.report(entry, join(key, name), message)
+            try:
+                _check_name(names, name)
+            except ValueError as error:
+                values[name] = self.report(entry, join(key, name), str(error))
             else:
                 values[name] = self.value(kind, entry.value, join(key, name))
         return _NOTHING if any(isinstance(value, _Nothing) for value in values.values()) else values
@@ -206,6 +208,13 @@ class _Reader:
             wanted = "must be a whole number" if kind is int else "must be a number"
             return self.report(node, key, wanted, show(node))
         return value if kind is int else float(value)
+
+
+def _check_name(names: Kind, name: str) -> None:
+    if names.form is not None:
+        names.form.parse(name)
+    elif not NAME.fullmatch(name):
+        raise ValueError("a name is 1 to 100 letters, digits, '_', '.' and '-', and begins with a letter or a digit")
 
 
 def text_wanted(value: object) -> str:

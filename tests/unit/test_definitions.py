@@ -12,8 +12,9 @@ import pytest
 
 import smartstack.definitions
 from smartstack.definition import ServiceDefinition
-from smartstack.definitions import EMPTY_MARK, SETTLED_NS, Definitions, DefinitionsView, load_settings
+from smartstack.definitions import EMPTY_MARK, Definitions, DefinitionsView, load_settings
 from smartstack.errors import ConfigError
+from smartstack.file_text import SETTLED_NS, Fingerprint, read_file
 from smartstack.forms import PATH, REGISTRY, RegistryUrl
 from smartstack.model import OneOf, model_fields
 
@@ -70,13 +71,11 @@ def site(tmp_path: Path) -> Site:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from now on."""
     names: list[str] = []
-    real = smartstack.definitions._read
-
-    def counted(path: str) -> tuple[bytes, tuple[int, int, int]]:
+    def counted(path: str) -> tuple[bytes, Fingerprint]:
         names.append(os.path.basename(path))
-        return real(path)
+        return read_file(path)
 
-    monkeypatch.setattr(smartstack.definitions, "_read", counted)
+    monkeypatch.setattr(smartstack.definitions, "read_file", counted)
     return names
 
 
@@ -172,6 +171,18 @@ def test_a_young_file_is_read_again(site: Site) -> None:
     assert site.ports() == {"web": 8080}
     path.write_text("port: 8081")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert site.ports() == {"web": 8081}
+
+
+def test_a_date_proves_nothing(site: Site) -> None:
+    """An archive gives all its files one date, and a new file may get the number of the old one: an edit that leaves
+    number, size and date as they were is seen all the same."""
+    path = site.write("web.yaml", "port: 8080")
+    status = path.stat()
+    assert site.ports() == {"web": 8080}
+    path.write_text("port: 8081")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_ino, path.stat().st_size) == (status.st_ino, status.st_size)
     assert site.ports() == {"web": 8081}
 
 
@@ -465,6 +476,33 @@ def test_checks_are_models_where_families_are_given(tmp_path: Path) -> None:
         "type": "ping",
         "count": 2,
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A check that reads a file."""
+
+    file: Annotated[str, "", PATH]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["the file", "the copy that was kept of it"])
+def test_paths_in_a_definition_are_below_its_directory(tmp_path: Path, broken: bool) -> None:
+    """A relative path stands for the same file whether the definition is read, or the copy of it in the state
+    directory."""
+    services, keep = tmp_path / "services", tmp_path / "state"
+    services.mkdir()
+    (services / "web.yaml").write_text(
+        "port: 1\nchecks: [{type: secret, file: tls/ca.pem}]\n"
+        "ports: {admin: {port: 2, check: {type: secret, file: /run/token}}}"
+    )
+    families = {"check": {"secret": Secret}}
+    view = Definitions(str(services), str(keep), families, env={}).refresh()
+    if broken:
+        (services / "web.yaml").write_text("port: x")
+        view = Definitions(str(services), str(keep), families, env={}).refresh()
+        assert set(view.problems) == {"web"}
+    assert view.definitions["web"].checks == (Secret(file=f"{services}/tls/ca.pem"),)
+    assert view.definitions["web.admin"].check == Secret(file="/run/token")
 
 
 def test_the_only_family_is_checks() -> None:

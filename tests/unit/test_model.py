@@ -22,8 +22,10 @@ class Inner:
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Two keys that depend on each other."""
-        if self.ratio > self.size:
+        if self.ratio > self.size > 0:
             yield "ratio", "is larger than size"
+        if self.size == 0 and self.ratio == 0.5:
+            yield "", "is nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,16 @@ class Knock:
     """Another of the family."""
 
     doors: tuple[str, ...]
+
+
+def way(value: Any) -> str:
+    """The form of a mapping's names."""
+    if value not in ("in", "out"):
+        raise ValueError("a way is in or out")
+    return str(value)
+
+
+WAY = Form(way, {"enum": ["in", "out"]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +73,15 @@ class Outer:
     wait: Annotated[float, "a form", duration()] = 1.0
     check: Annotated[Any, "one of a family", OneOf("check")] = None
     checks: tuple[Annotated[Any, OneOf("check")], ...] = ()
+    ways: Mapping[Annotated[str, WAY], int] = field(default_factory=dict)
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules that name a key below, and one that is not in the file."""
         if self.number == 13:
             yield "inner.size", "does not go with 13"
             yield "share", "is needed with 13"
+        if self.number == 14:
+            yield "", "cannot be 14"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +129,7 @@ TAKEN: dict[str, tuple[str, Outer]] = {
     "list of models": ("inners: [{size: 1}, {size: 2}]", Outer(inners=(Inner(size=1), Inner(size=2)))),
     "mapping": ("table: {a: 1, 8: 2}", Outer(table={"a": 1, "8": 2})),
     "mapping of models": ("inner_table: {a: {size: 1}}", Outer(inner_table={"a": Inner(size=1)})),
+    "mapping whose names have a form": ("ways: {in: 1}", Outer(ways={"in": 1})),
     "lists in a mapping": ("nested: {a: [1, null]}", Outer(nested={"a": (1, None)})),
     "form": ("wait: 2s", Outer(wait=2.0)),
     "family": ("check: {type: ping, count: 2}", Outer(check=Ping(count=2))),
@@ -161,6 +177,12 @@ REFUSED: dict[str, tuple[str, list[str]]] = {
     "type that is a list": ("check: {type: [ping]}", ["1:15: check.type: must be knock or ping, got a list"]),
     "key of the family": ("check: {type: ping, cuont: 1}", ["1:21: check.cuont: unknown key; did you mean 'count'?"]),
     "rule": ("inner: {size: 1, ratio: 2}", ["1:25: inner.ratio: is larger than size, got 2"]),
+    "rule of the whole": ("number: 14", ["1:1: cannot be 14"]),
+    "rule of a whole below": ("inners: [{size: 0}]", ["1:10: inners[0]: is nothing"]),
+    "mapping's name": ("ways: {up: 1, in: x}", [
+        "1:8: ways.up: a way is in or out",
+        "1:19: ways.in: must be a whole number, got x",
+    ]),
     "rules with places": ("number: 13\ninner: {size: 1}", [
         "1:1: share: is needed with 13",
         "2:15: inner.size: does not go with 13, got 1",
@@ -327,3 +349,41 @@ def test_relative_paths_are_anchored() -> None:
     )
     absolute = Paths(path="/a", registry=DirectoryUrl("/b"), below=Below(path="/c", program="/d/haproxy"))
     assert anchored(absolute, "/etc") == absolute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deep:
+    """Models with paths wherever a model can be."""
+
+    one: Below | None = None
+    many: tuple[Below, ...] = ()
+    named: Mapping[str, Below] = field(default_factory=dict)
+    paths: tuple[Annotated[str, "", PATH], ...] = ()
+    places: Mapping[str, Annotated[str | None, "", PATH]] = field(default_factory=dict)
+    check: Annotated[Any, OneOf("check")] = None
+    checks: tuple[Annotated[Any, OneOf("check")], ...] = ()
+    nested: Mapping[str, tuple[Below, ...]] = field(default_factory=dict)
+    wait: Annotated[float, "", duration()] = 1.0
+
+
+RELATIVE, ABSOLUTE = Below(path="a", program="b/c"), Below(path="/etc/a", program="/etc/b/c")
+ANCHORED: dict[str, tuple[Deep, Deep]] = {
+    "nothing": (Deep(), Deep()),
+    "a model under None": (Deep(one=RELATIVE), Deep(one=ABSOLUTE)),
+    "models in a list": (Deep(many=(RELATIVE, ABSOLUTE)), Deep(many=(ABSOLUTE, ABSOLUTE))),
+    "models in a mapping": (Deep(named={"x": RELATIVE}), Deep(named={"x": ABSOLUTE})),
+    "models in lists in a mapping": (Deep(nested={"x": (RELATIVE,)}), Deep(nested={"x": (ABSOLUTE,)})),
+    "paths in a list": (Deep(paths=("a", "/b")), Deep(paths=("/etc/a", "/b"))),
+    "paths in a mapping": (Deep(places={"x": "a", "y": None}), Deep(places={"x": "/etc/a", "y": None})),
+    "a model of a family": (Deep(check=RELATIVE), Deep(check=ABSOLUTE)),
+    "models of a family in a list": (Deep(checks=(RELATIVE, Ping())), Deep(checks=(ABSOLUTE, Ping()))),
+    "of a family that is not known": (Deep(check={"path": "a"}), Deep(check={"path": "a"})),
+    "of a family that is not known, in a list": (Deep(checks=({"path": "a"},)), Deep(checks=({"path": "a"},))),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), ANCHORED.values(), ids=ANCHORED)
+def test_paths_are_anchored_wherever_they_are(before: Deep, after: Deep) -> None:
+    """In models in lists and mappings too, and in those of a family; twice is as good as once."""
+    assert anchored(before, "/etc") == after
+    assert anchored(after, "/usr") == after

@@ -110,6 +110,16 @@ WRONG = {
     "check list with a text": ("service", "port: 1\nchecks: [tcp]"),
     "proxy not a mapping": ("service", "port: 1\nproxy: 3210"),
     "a list": ("service", "- port: 1"),
+    "ports not a mapping": ("service", "port: 1\nports: [2]"),
+    "a port with a dot in its name": ("service", "port: 1\nports: {a.b: {port: 2}}"),
+    "a port without a port": ("service", "port: 1\nports: {admin: {}}"),
+    "ports of a port": ("service", "port: 1\nports: {admin: {port: 2, ports: {}}}"),
+    "tether of a port": ("service", "port: 1\nports: {admin: {port: 2, tether: check}}"),
+    "tether unknown": ("service", "port: 1\ntether: yes"),
+    "warmup without unit": ("service", "port: 1\nwarmup: 30"),
+    "also_register of a text": ("service", "port: 1\nalso_register: [old]"),
+    "also_register with another key": ("service", "port: 1\nalso_register: [{registry: old, host: x}]"),
+    "also_register with a bad path": ("service", "port: 1\nalso_register: [{path: ''}]"),
     "registry of unknown scheme": ("synapse", "registry: etcd://x"),
     "registry null": ("synapse", "registry: null"),
     "use null": ("synapse", "registry: file:x\nuse: null"),
@@ -139,6 +149,16 @@ RIGHT = {
     "listen socket": ("service", "port: 1\nproxy: {listen: /run/web.sock}"),
     "use all": ("synapse", "registry: file:x\nuse: all"),
     "use nothing": ("synapse", "registry: file:x\nuse: []"),
+    "several ports": (
+        "service",
+        "port: 1\nports:\n  admin: {port: 2, check: {type: tcp}, proxy: {listen: 3}}\n  b-2_x:\n    port: ${P:-4}",
+    ),
+    "more places": (
+        "service",
+        "port: 1\nalso_register: [{registry: old, path: /nerve/services/web/services}, {registry: old}, {path: x}]",
+    ),
+    "tether and warmup": ("service", "port: 1\ntether: 'off'\nwarmup: 30s"),
+    "no warmup": ("service", "port: 1\nwarmup: null"),
     "percent with a space": ("service", "port: 1\nproxy: {listen: 1, shrink_floor: 12.5 %}"),
 }
 
