@@ -45,7 +45,7 @@ class FileWatch:
     It rings for entries that come, go, are replaced, closed after writing, or get other permissions; for a directory
     that appears, goes, or is swapped by way of a symbolic link anywhere in its path. It does not ring for reading,
     nor for entries whose name starts with one dot (temporary files; `..data` of a Kubernetes volume counts), nor for
-    what happens in deeper directories, nor for a change behind a symbolic link to a single file.
+    what happens in deeper directories, nor behind a symbolic link to a single file (`links` finds whom to watch then).
 
     When the kernel gives no more watches it rings every second instead, says why in `blind`, and tries again later.
     """

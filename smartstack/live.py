@@ -10,6 +10,7 @@ from smartstack.debounce import Debounce
 from smartstack.definitions import Definitions, DefinitionsView, load_settings
 from smartstack.errors import ConfigError, Problem
 from smartstack.files import FileWatch
+from smartstack.links import behind_directory, behind_file
 from smartstack.model import model_fields
 
 
@@ -70,7 +71,7 @@ class LiveConfiguration(Generic[S]):
 
         self._more = more
         self._watch = FileWatch(heard)
-        self._watch.watch(self._directories())
+        self._listen()
 
     def stop(self) -> None:
         """End the watch."""
@@ -94,6 +95,8 @@ class LiveConfiguration(Generic[S]):
         if due_in:
             return False
         self._changed.take()
+        # Before anything is read: a link may lead elsewhere since the last time, and what it leads to may change.
+        self._listen()
         try:
             settings = self._load()
             self.problems = ()
@@ -102,12 +105,16 @@ class LiveConfiguration(Generic[S]):
         except ConfigError as error:
             self.problems = error.problems
         self.view = self._definitions.refresh()
-        if self._watch is not None:
-            self._watch.watch(self._directories())
+        self._listen()
         return True
 
-    def _directories(self) -> set[str]:
-        return {os.path.dirname(self.path), self._first.services, *self._more(self.settings)}
+    def _listen(self) -> None:
+        """Watch every directory in which something may change that is read from here."""
+        if self._watch is None:
+            return
+        services, more = self._first.services, self._more(self.settings)
+        links = (*behind_file(self.path), *(link for place in (services, *more) for link in behind_directory(place)))
+        self._watch.watch({os.path.dirname(self.path), services, *more, *links})
 
     @property
     def needs_restart(self) -> tuple[str, ...]:
