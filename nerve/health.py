@@ -2,12 +2,16 @@
 
 A check starts UNKNOWN. One pass makes it UP at once, so that a restart of nerve does not keep a well service out;
 `fall` failures in a row make it DOWN. From then on `fall` failures in a row bring it down and `rise` passes in a row
-bring it up.
+bring it up. A conclusive result is enough by itself.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Final
+
+RECENT: Final = 5
+"""How many of the last results of a check are kept for whoever asks."""
 
 
 class State(Enum):
@@ -20,28 +24,37 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One run of a check. `at` is when it ended and `duration_seconds` how long it took, by a monotonic clock."""
+    """One run of a check. `at` is when it ended and `duration_seconds` how long it took, by a monotonic clock.
+
+    `conclusive`: this one is enough, whatever `rise` and `fall` say.
+    """
 
     passed: bool
     reason: str
     duration_seconds: float
     at: float
+    conclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckHealth:
     """A check's history in short.
 
-    `since` is when it came into this state, by a monotonic clock. `streak` counts the last results that agree with
-    each other, the last one included.
+    `since` is when it came into this state, by a monotonic clock. `recent` are the last results, the newest at the
+    end. `streak` counts the last results that agree with each other, the last one included.
     """
 
     state: State
     since: float
-    last: Result | None = None
+    recent: tuple[Result, ...] = ()
     streak: int = 0
     passes: int = 0
     failures: int = 0
+
+    @property
+    def last(self) -> Result | None:
+        """The last result, None before the first."""
+        return self.recent[-1] if self.recent else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +71,15 @@ def observe_check(health: CheckHealth, result: Result, *, rise: int, fall: int) 
     agrees = health.last is not None and health.last.passed == result.passed
     streak = health.streak + 1 if agrees else 1
     if result.passed:
-        turned = health.state is State.UNKNOWN or streak >= rise
+        turned = result.conclusive or health.state is State.UNKNOWN or streak >= rise
         state = State.UP if turned else health.state
     else:
-        state = State.DOWN if streak >= fall else health.state
+        turned = result.conclusive or streak >= fall
+        state = State.DOWN if turned else health.state
     return CheckHealth(
         state=state,
         since=health.since if state is health.state else result.at,
-        last=result,
+        recent=(*health.recent[1 - RECENT :], result),
         streak=streak,
         passes=health.passes + result.passed,
         failures=health.failures + (not result.passed),
@@ -84,6 +98,13 @@ def observe(health: ServiceHealth, check: str, result: Result, *, rise: int, fal
     """The service's health after one more result of one of its checks."""
     checks = {**health.checks, check: observe_check(health.checks[check], result, rise=rise, fall=fall)}
     return _with(health, checks, result.at)
+
+
+def refuse(health: ServiceHealth, reason: str, at: float) -> ServiceHealth:
+    """The service's health after it was seen that nobody listens at its address: every check has failed for certain."""
+    result = Result(passed=False, reason=reason, duration_seconds=0.0, at=at, conclusive=True)
+    checks = {name: observe_check(check, result, rise=1, fall=1) for name, check in health.checks.items()}
+    return _with(health, checks, at)
 
 
 def reshape(health: ServiceHealth | None, checks: Iterable[str], now: float) -> ServiceHealth:

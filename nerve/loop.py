@@ -1,26 +1,37 @@
-"""nerve's loop: read results and files, decide, bring the registry in step, tell."""
+"""nerve's loop: read results, orders and files, decide, bring the registries in step, tell."""
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
-from nerve.health import ServiceHealth, observe, reshape
-from nerve.metrics import Metrics
-from nerve.registrar import Registrar, Report
-from nerve.registrations import Host, Registration
-from nerve.runner import Runner
-from nerve.services import Announced, announced
+from nerve.desk import Desk
+from nerve.health import State
+from nerve.lifelines import Lifelines
+from nerve.registrar import Report
+from nerve.registrars import Registrars
+from nerve.registrations import MAIN, Host
+from nerve.roster import Roster, Turned
+from nerve.runner import Prompt, Runner
+from nerve.services import announced
 from nerve.settings import Settings
 from nerve.status import Status
 from nerve.teller import Teller
 from smartstack import __version__
 from smartstack.errors import ConfigError
 from smartstack.live import LiveConfiguration
-from smartstack.logs import EventLog
-from smartstack.registry.protocol import RegistryWriter
 
-LIVE = ("announce", "labels", "host", "instance_id", "node_names", "resync_interval")
+LIVE = (
+    "announce",
+    "labels",
+    "host",
+    "instance_id",
+    "node_names",
+    "resync_interval",
+    "on_stop",
+    "drain",
+    "publish_limit",
+    "flap_damping",
+)
 """The keys of nerve.yaml that take effect without a restart."""
 
 RETRY_SECONDS = 1.0
@@ -28,44 +39,51 @@ RETRY_SECONDS = 1.0
 
 
 class Nerve:
-    """The loop's state, and one turn of it. `status` and `metrics` may be read by any thread, all else is the loop's.
+    """The loop's state, and one turn of it. `status` may be read by any thread, all else is the loop's.
 
     `advertised` finds the address of this host for some settings; it raises ConfigError. `host_name` is the instance
-    id where the settings give none.
+    id where the settings give none. `actions_problem` says why nobody can ask for actions, None where they can.
     """
 
     def __init__(
         self,
-        live: LiveConfiguration[Settings],
-        writer: RegistryWriter,
-        runner: Runner,
         *,
+        live: LiveConfiguration[Settings],
+        registrars: Registrars,
+        runner: Runner,
+        lifelines: Lifelines,
+        desk: Desk,
+        teller: Teller,
         host_name: str,
         advertised: Callable[[Settings], str],
-        log: EventLog,
+        actions_problem: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.status: Status | None = None
-        self.metrics = Metrics(lambda: self.status)
         self._live = live
-        self._writer = writer
+        self._registrars = registrars
         self._runner = runner
+        self._lifelines = lifelines
+        self._desk = desk
+        self._teller = teller
         self._host_name = host_name
         self._advertised = advertised
+        self._actions_problem = actions_problem
         self._clock = clock
         self._started = time.time()
         self._first_settings = live.settings
-        self._registrar = Registrar(writer, live.settings.session_timeout, clock)
-        self._teller = Teller(self.metrics, log)
+        self._roster = Roster(live.settings.publish_limit, live.settings.flap_damping)
         self._host = self._host_at(advertised(live.settings))
         self._resync_at = clock()
         self._resync_asked = False
-        self._announced = Announced()
-        self._healths: dict[str, ServiceHealth] = {}
-        self._wanted: tuple[Registration, ...] = ()
         self._problems: dict[str, tuple[str, ...]] = {}
-        self._report = Report(unavailable="not asked yet")
+        self._reports: dict[str, Report] = {}
         self._seen_registry = False
+
+    @property
+    def settings(self) -> Settings:
+        """nerve.yaml as it holds now."""
+        return self._live.settings
 
     def cycle(self) -> float:
         """One turn. Answers in how many seconds the next one is due if nobody rings before."""
@@ -78,16 +96,21 @@ class Nerve:
             self._configure(now)
         if resync:
             self._resync_at = now + self._live.settings.resync_interval
+        self._desk.work(self._roster, self._runner)
         self._observe(now)
-        self._report = self._registrar.reconcile(self._wanted)
-        self._seen_registry |= self._report.unavailable is None
-        link = self._writer.status()
-        self._teller.report(self._report)
-        self._teller.link(link)
-        self.metrics.cycle()
-        self.status = self._snapshot()
-        waits = [self._resync_at - now, self._runner.next_look(now)]
-        if not self._report.complete:
+        self._register(now)
+        self._lifelines.hold(self._roster)
+        self._runner.down([name for name, one in self._roster.healths.items() if one.state is State.DOWN])
+        status = self.status = self._snapshot()
+        self._teller.turn(status)
+        self._desk.answer(status)
+        waits = [
+            self._resync_at - now,
+            self._runner.next_look(now),
+            self._roster.next_turn(now),
+            self._desk.due_in(),
+        ]
+        if not all(report.complete for report in self._reports.values()):
             waits.append(RETRY_SECONDS)
         if (due_in := self._live.due_in()) is not None:
             waits.append(due_in)
@@ -108,26 +131,18 @@ class Nerve:
         except ConfigError as error:
             own.append(str(error))
         self._host = self._host_at(address)
-        before = self._announced
-        self._announced = announced(settings, view.definitions, self._host, broken=view.problems)
-        for name, problem in self._announced.problems.items():
+        found = announced(
+            settings, view.definitions, self._host, registries=self._registrars.names, broken=view.problems
+        )
+        for name, problem in found.problems.items():
             problems[name] = (*problems.get(name, ()), problem)
         if own:
             problems[""] = (*problems.get("", ()), *own)
-        services = self._announced.services
-        self._teller.services(before.services, services)
-        healths = {}
-        for name, service in services.items():
-            old = before.services.get(name)
-            # Another address is another instance: what was seen of the old one says nothing of it.
-            known = self._healths.get(name) if old and old.probe.address == service.probe.address else None
-            healths[name] = reshape(known, service.probe.checks, now)
-            self._teller.health(name, known, healths[name])
-        self._healths = healths
-        self._want()
-        self._runner.watch({name: service.probe for name, service in services.items()})
+        self._teller.services(self._roster.services, found.services)
+        self._tell(self._roster.configure(found.services, settings.publish_limit, settings.flap_damping, now))
+        self._runner.watch({name: service.probe for name, service in found.services.items()})
         self._problems = problems
-        self._teller.configuration(self._problems, self._live.needs_restart)
+        self._teller.configuration(problems, self._live.needs_restart)
 
     def _host_at(self, address: str) -> Host:
         settings = self._live.settings
@@ -139,28 +154,36 @@ class Nerve:
         )
 
     def _observe(self, now: float) -> None:
-        """Let the results since the last turn change the healths."""
-        turned = False
+        """Let the results since the last turn, and the ends of idle connections, change the healths."""
         for found in (*self._runner.drain(), *self._runner.hanging(now)):
-            check = self._announced.services[found.service].probe.checks[found.check]
-            before = self._healths[found.service]
-            health = observe(before, found.check, found.result, rise=check.rise, fall=check.fall)
-            self._healths[found.service] = health
             self._teller.result(found)
-            self._teller.health(found.service, before, health)
-            turned |= health.state is not before.state
-        if turned:
-            self._want()
+            self._tell(self._roster.result(found.service, found.check, found.result))
+            if self._lifelines.result(found, self._roster):
+                self._runner.prompt(found.service, Prompt.LOOK)
+        for broken in self._lifelines.take(self._roster):
+            if broken.conclusive:
+                self._tell(self._roster.refused(broken.service, broken.reason, broken.at))
+            else:
+                self._runner.prompt(broken.service, Prompt.LOOK)
 
-    def _want(self) -> None:
-        """Put the states to the places; the same tuple stands as long as no state turns."""
-        self._wanted = tuple(
-            replace(service.registration, state=self._healths[name].state)
-            for name, service in self._announced.services.items()
-        )
+    def _register(self, now: float) -> None:
+        """Bring the registries in step with what is wanted."""
+        self._roster.turn(now)
+        seen = self._registrars.look(self._roster.wanted)
+        if not isinstance(there := seen[MAIN], str):
+            self._seen_registry = True
+            self._roster.seen(there, now)
+            self._roster.turn(now)
+        self._reports = dict(self._registrars.act(self._roster.wanted, seen))
+        if self._reports[MAIN].unavailable is None:
+            self._roster.seen(self._reports[MAIN].held, now)
+
+    def _tell(self, turned: list[Turned]) -> None:
+        for one in turned:
+            self._teller.health(one)
 
     def _snapshot(self) -> Status:
-        wall = time.time()
+        wall, roster = time.time(), self._roster
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -170,11 +193,18 @@ class Nerve:
             host=self._host.address,
             instance_id=self._host.instance_id,
             registry_url=str(self._first_settings.registry),
-            registry=self._writer.status(),
+            links=self._registrars.links(),
             seen_registry=self._seen_registry,
-            registrations=self._wanted,
-            healths=dict(self._healths),
-            report=self._report,
+            services=roster.services,
+            healths=dict(roster.healths),
+            intents=dict(roster.intents),
+            admissions=dict(roster.admissions),
+            wanted=roster.wanted,
+            reports=self._reports,
+            maintenances=roster.maintenances,
+            tethers=self._lifelines.describe(),
             problems=self._problems,
+            notes={} if self._desk.problem is None else {"maintenance": self._desk.problem},
             needs_restart=self._live.needs_restart,
+            actions_problem=self._actions_problem(),
         )

@@ -7,8 +7,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from nerve.admission import Admission
 from nerve.health import Result, State
 from nerve.plan import Action, Put
+from nerve.registrations import DEFAULT_WEIGHT
 from nerve.status import Status, registered
 
 
@@ -37,6 +39,9 @@ class Metrics:
         self._actions = Counter(
             "nerve_registry_actions", "Changes asked of the registry", ["action", "result"], registry=self.registry
         )
+        self._held_back = Counter(
+            "nerve_held_back", "Joins held back, or that would have been", ["service", "why"], registry=self.registry
+        )
         self.registry.register(_Gauges(snapshot))
 
     def check(self, service: str, check: str, result: Result) -> None:
@@ -52,6 +57,13 @@ class Metrics:
         """The registry was asked for a change."""
         kind = "put" if isinstance(action, Put) else "remove"
         self._actions.labels(kind, "done" if succeeded else "failed").inc()
+
+    def held_back(self, service: str, before: Admission | None, now: Admission) -> None:
+        """A service that is well may be kept out of the registry, or would be."""
+        for why in ("throttled", "suppressed"):
+            more = getattr(now, why) - (getattr(before, why) if before else 0)
+            if more > 0:
+                self._held_back.labels(service, why).inc(more)
 
     def cycle(self) -> None:
         """The loop turned."""
@@ -70,24 +82,51 @@ class _Gauges(Collector):
         status = self._snapshot()
         if status is None:
             return
-        up = GaugeMetricFamily("nerve_service_up", "1 up, 0 down; absent while not known", labels=["service"])
-        in_registry = GaugeMetricFamily(
-            "nerve_registered", "1 while the registry has the service's node", labels=["service"]
-        )
-        for one in status.registrations:
-            if one.state is not State.UNKNOWN:
-                up.add_metric([one.service], float(one.state is State.UP))
-            if (there := registered(one, status.report)) is not None:
-                in_registry.add_metric([one.service], float(there))
-        yield up
-        yield in_registry
+        yield from _services(status)
         problems = GaugeMetricFamily(
             "nerve_config_problems", "Problems of the configuration files as they are now", labels=["service"]
         )
         for name, texts in status.problems.items():
             problems.add_metric([name], float(len(texts)))
         yield problems
-        connected = float(status.registry.connected)
-        yield GaugeMetricFamily("nerve_registry_connected", "1 while the link to the registry is up", value=connected)
-        for counter, value in sorted(status.registry.counters.items()):
-            yield CounterMetricFamily(f"nerve_registry_{counter}", f"The registry link's {counter}", value=float(value))
+        yield from _registries(status)
+
+
+def _services(status: Status) -> Iterator[Metric]:
+    up = GaugeMetricFamily("nerve_service_up", "1 up, 0 down; absent while not known", labels=["service"])
+    in_registry = GaugeMetricFamily(
+        "nerve_registered", "1 while every registry has the service's node", labels=["service"]
+    )
+    maintenance = GaugeMetricFamily(
+        "nerve_maintenance", "1 while the service is in maintenance, so not to be called", labels=["service"]
+    )
+    weight = GaugeMetricFamily("nerve_weight", "The weight in the registration", labels=["service"])
+    tethered = GaugeMetricFamily("nerve_tethered", "1 while an idle connection is held", labels=["service"])
+    for name, places in status.places().items():
+        if status.healths[name].state is not State.UNKNOWN:
+            up.add_metric([name], float(status.healths[name].state is State.UP))
+        there = [registered(place, status.reports[place.registry]) for place in places]
+        if None not in there:
+            in_registry.add_metric([name], float(all(there)))
+        maintenance.add_metric([name], float(status.maintenance(name) is not None))
+        instance = places[0].instance
+        weight.add_metric([name], float(DEFAULT_WEIGHT if instance.weight is None else instance.weight))
+        tethered.add_metric([name], float(status.tethers.get(name) == "held"))
+    yield from (up, in_registry, maintenance, weight, tethered)
+
+
+def _registries(status: Status) -> Iterator[Metric]:
+    connected = GaugeMetricFamily(
+        "nerve_registry_connected", "1 while the link to the registry is up", labels=["registry"]
+    )
+    counters: dict[str, CounterMetricFamily] = {}
+    for registry, link in status.links.items():
+        connected.add_metric([registry or "main"], float(link.connected))
+        for counter, value in sorted(link.counters.items()):
+            family = counters.setdefault(
+                counter,
+                CounterMetricFamily(f"nerve_registry_{counter}", f"The registry link's {counter}", labels=["registry"]),
+            )
+            family.add_metric([registry or "main"], float(value))
+    yield connected
+    yield from counters.values()

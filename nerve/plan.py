@@ -4,7 +4,8 @@ Any prefix of a plan is safe, and after any prefix the next plan finishes the wo
 
 - removals stand first, so that a dead instance never waits for an addition that fails;
 - a node is replaced in one step (`instead_of`), so that an instance that is wanted and held is never absent;
-- what belongs to a service of which nothing is known yet is not touched.
+- what is there of a service of which nothing is known yet stays there. If it is not ours (a nerve that was killed left
+  it, and it would go with that one's session) it is taken over.
 """
 
 from collections.abc import Collection, Mapping
@@ -62,8 +63,7 @@ def plan(
         there = held.get(registration.node)
         if registration.state is State.DOWN:
             continue
-        if registration.state is State.UNKNOWN:
-            keep.update((registration.node, *others))
+        if registration.state is State.UNKNOWN and there is None and not others:
             continue
         keep.add(registration.node)
         if there is not None and there.mine and there.payload == registration.payload:

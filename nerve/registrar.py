@@ -1,12 +1,12 @@
 """The registrar: ask the registry what is there, plan, act, and remember what went wrong."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nerve.plan import Action, Put, Remove, plan
 from nerve.registrations import Registration
 from smartstack.errors import RegistryError
-from smartstack.registry.protocol import HeldNode, NodeId, RegistryWriter
+from smartstack.registry.protocol import HeldNode, LinkStatus, NodeId, RegistryWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +41,24 @@ class Registrar:
         self._taken_over: dict[NodeId, float] = {}
         self._settled: tuple[Sequence[Registration], Report] | None = None
 
-    def reconcile(self, wanted: Sequence[Registration]) -> Report:
-        """Bring the registry closer to what is wanted. An action that fails does not stop the others.
+    def look(self, wanted: Collection[Registration]) -> Mapping[NodeId, HeldNode] | str:
+        """What the registry has at these places and at every other of ours; why nothing is known, where it is."""
+        try:
+            return self._writer.held([registration.node for registration in wanted])
+        except RegistryError as error:
+            return str(error)
+
+    def act(self, wanted: Sequence[Registration], seen: Mapping[NodeId, HeldNode] | str) -> Report:
+        """Bring the registry, in which this was seen, closer to what is wanted. An action that fails does not stop
+        the others.
 
         `wanted` is not changed afterwards by who gave it.
         """
-        try:
-            held = dict(self._writer.held([registration.node for registration in wanted]))
-        except RegistryError as error:
-            return Report(unavailable=str(error))
-        if self._settled is not None and self._settled[0] is wanted and self._settled[1].held == held:
+        if isinstance(seen, str):
+            return Report(unavailable=seen)
+        if self._settled is not None and self._settled[0] is wanted and self._settled[1].held == seen:
             return self._settled[1]  # what is there and what is wanted are what they were when nothing was to be done
+        held = dict(seen)
         now = self._clock()
         truces = {node: since for node, since in self._taken_over.items() if now - since < self._truce_seconds}
         self._taken_over = truces
@@ -75,6 +82,10 @@ class Registrar:
         report = Report(held=held, done=tuple(done), failed=failed, contested=made.left_to_others)
         self._settled = (wanted, report) if report.complete and not done else None
         return report
+
+    def status(self) -> LinkStatus:
+        """The link to the registry."""
+        return self._writer.status()
 
     def _apply(self, action: Action) -> None:
         match action:

@@ -18,6 +18,7 @@ from smartstack.forms import (
     between,
     duration,
 )
+from smartstack.registry.options import NOBODY, ZooKeeperOptions
 
 NodeNames = Literal["address", "payload"]
 OnStop = Literal["deregister", "drain", "leave"]
@@ -69,6 +70,7 @@ class OtherRegistry:
     """One more registry, for definitions that register there too (`also_register`)."""
 
     url: Annotated[RegistryUrl, "zookeeper://host:port,host:port/root, or file:/directory", REGISTRY]
+    zookeeper: Annotated[ZooKeeperOptions, "user, password and TLS for ZooKeeper"] = NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,7 @@ class Settings:
     """This host's nerve."""
 
     registry: Annotated[RegistryUrl, "zookeeper://host:port,host:port/root, or file:/directory", REGISTRY]
+    zookeeper: Annotated[ZooKeeperOptions, "user, password and TLS for ZooKeeper"] = NOBODY
     services: Annotated[str, "the directory of the service definitions", PATH] = "services"
     host: Annotated[str | None, "the advertised address; default: the one that reaches the registry", HOST] = None
     instance_id: Annotated[str | None, "the name in the registration; default: the host's name", INSTANCE_ID] = None

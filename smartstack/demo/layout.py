@@ -170,6 +170,7 @@ host: {self.addresses[host]}
 instance_id: {host}
 admin: {self.nerve_admin(host)}
 state_directory: state/{host}
+run_directory: run/{host}
 session_timeout: {SESSION_SECONDS}s
 announce:
 {announce}"""

@@ -58,6 +58,7 @@ class Machine:
                 "instance_id": "machine",
                 "admin": self.admin,
                 "state_directory": "state",
+                "run_directory": "run",
                 "session_timeout": "1s",
                 "announce": {name: {} for name in names},
                 **settings,
@@ -446,7 +447,7 @@ def test_two_nerves_with_one_address_are_told(machine: Machine) -> None:
     machine.announce("web", session_timeout="60s")
     machine.nerve.start()
     eventually(lambda: machine.sees("web"))
-    other = machine.other("other", admin=f"{machine.address}:3198", state_directory="state2")
+    other = machine.other("other", admin=f"{machine.address}:3198", state_directory="state2", run_directory="run2")
     other.start()
     eventually(lambda: "registered by another nerve too" in machine.nerve.log() + other.log())
     puts = [

@@ -284,6 +284,7 @@ class Host:
             "host": host,
             "admin": f"{host}:3199",
             "state_directory": f"state-{number}",
+            "run_directory": f"run-{number}",
             "instance_id": name,
             "session_timeout": self.settings["session_timeout"],
             "announce": announce,

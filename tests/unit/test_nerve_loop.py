@@ -9,21 +9,30 @@ from random import Random
 
 import pytest
 
+from nerve.desk import Desk
 from nerve.health import Result, State
+from nerve.lifelines import Lifelines
 from nerve.loop import LIVE, Nerve
-from nerve.registrations import Host
+from nerve.maintenance_store import MaintenanceStore
+from nerve.metrics import Metrics
+from nerve.orders import Order
+from nerve.registrars import Registrars
+from nerve.registrations import MAIN, Host
 from nerve.runner import CheckResult, Runner
 from nerve.services import Probe, announced, named_checks
 from nerve.settings import Announcement, Settings
-from nerve.status import Status, describe, ready
-from smartstack.admin import plain
+from nerve.statsd import Statsd
+from nerve.status import Status, describe, describe_services, ready
+from nerve.teller import Teller
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import ConfigError, Problem
 from smartstack.forms import DirectoryUrl, TcpAddress
+from smartstack.inbox import Inbox
 from smartstack.installed import check_families
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
 from smartstack.registry.protocol import NodeId
+from smartstack.responses import plain
 from tests.support.registries import MemoryRegistry
 
 CHECK = {"type": "tcp", "interval": "1h", "rise": 2, "fall": 2}
@@ -60,21 +69,31 @@ class Site:
         self.writer = self.memory.writer()
         self.writer.start(lambda: None)
         self.runner = ScriptedRunner()
+        self.lifelines = Lifelines(lambda: None)
+        self.inbox: Inbox[Order] = Inbox(lambda: None)
+        self.store = MaintenanceStore(str(directory / "state"))
+        self.wall = 1_700_000_000.0
         self.address: str | None = "10.0.0.5"
         self.settings("web")
         self.service("web")
 
     def begin(self) -> None:
         """Start nerve, without a turn."""
+        log = EventLog("nerve")
+        self.metrics = Metrics(lambda: self.nerve.status)
         self.nerve = Nerve(
-            LiveConfiguration(
+            live=LiveConfiguration(
                 Settings, str(self.directory / "nerve.yaml"), families=check_families(), env={}, live=LIVE
             ),
-            self.writer,
-            self.runner,
+            registrars=Registrars({MAIN: self.writer}, 10.0, lambda: self.now),
+            runner=self.runner,
+            lifelines=self.lifelines,
+            desk=Desk(
+                self.inbox, MaintenanceStore(str(self.directory / "state")), log, lambda: self.now, lambda: self.wall
+            ),
+            teller=Teller(self.metrics, Statsd(None), log),
             host_name="host5",
             advertised=self.advertised,
-            log=EventLog("nerve"),
             clock=lambda: self.now,
         )
 
@@ -142,12 +161,12 @@ def log() -> Iterator[io.StringIO]:
 
 def test_a_service_is_registered_while_it_is_well(site: Site, log: io.StringIO) -> None:
     """One pass registers, `fall` failures deregister, `rise` passes register again: one log line for each."""
-    assert site.turn().services["web"].state is State.UNKNOWN
+    assert describe_services(site.turn())["web"].state is State.UNKNOWN
     assert site.registered() == {}
-    assert site.turn(web=True).services["web"].registered
+    assert describe_services(site.turn(web=True))["web"].registered
     assert list(site.registered()) == ["services/web"]
-    assert site.turn(web=False).services["web"].state is State.UP
-    assert site.turn(web=False).services["web"].state is State.DOWN
+    assert describe_services(site.turn(web=False))["web"].state is State.UP
+    assert describe_services(site.turn(web=False))["web"].state is State.DOWN
     assert site.registered() == {}
     site.turn(web=True)
     assert site.registered() == {}
@@ -165,16 +184,20 @@ def test_a_service_is_registered_while_it_is_well(site: Site, log: io.StringIO) 
     ]
 
 
-def test_an_unknown_service_is_left_as_it_is(site: Site) -> None:
-    """After a restart of nerve what another life of it left is not touched until the first verdict."""
+def test_a_service_that_is_not_known_yet_stays_as_it_was(site: Site) -> None:
+    """After a restart of nerve, what another life of it left stays until the checks say otherwise; it is taken over,
+    because it would go with the session of that other life."""
     site.turn(web=True)
     [(node, there)] = site.memory.nodes.items()
     site.memory.set(node, there.payload, None)
     site.begin()
     site.turn()
-    assert site.memory.nodes[node].owner is None
-    site.turn(web=True)
     assert site.memory.nodes[node].owner is site.writer
+    assert site.registered() == {"services/web": there.payload}
+    site.turn(web=False)
+    assert site.registered() == {"services/web": there.payload}
+    site.turn(web=False)
+    assert site.registered() == {}
 
 
 def test_an_edit_takes_effect_without_a_restart(site: Site) -> None:
@@ -187,7 +210,7 @@ def test_an_edit_takes_effect_without_a_restart(site: Site) -> None:
     )
     assert len(site.memory.nodes) == 1
     site.service("web", port=9000)
-    assert site.turn().services["web"].state is State.UNKNOWN
+    assert describe_services(site.turn())["web"].state is State.UNKNOWN
     assert site.registered() == {}
     site.turn(web=True)
     assert b'"port":9000' in site.registered()["services/web"]
@@ -197,9 +220,9 @@ def test_an_edited_check_keeps_the_health(site: Site) -> None:
     """The service stays registered while the new check has not said anything yet."""
     site.turn(web=True)
     site.service("web", check={**CHECK, "interval": "2h"})
-    assert site.turn().services["web"].state is State.UP
+    assert describe_services(site.turn())["web"].state is State.UP
     site.service("web", check={"type": "http"})
-    assert site.turn().services["web"].state is State.UNKNOWN
+    assert describe_services(site.turn())["web"].state is State.UNKNOWN
     assert list(site.registered()) == ["services/web"]
     assert not ready(site.nerve.status)[0]
     site.turn(web=True)
@@ -230,9 +253,9 @@ def test_a_bad_file_leaves_its_service_as_it_was(site: Site, log: io.StringIO) -
     for _ in range(3):
         status = site.turn(web=True)
     assert "80x" in status.problems["web"][0]
-    assert status.services["web"].registered
+    assert describe_services(status)["web"].registered
     assert log.getvalue().count("a configuration file is wrong") == 1
-    assert site.nerve.metrics.registry.get_sample_value("nerve_config_problems", {"service": "web"}) == 1.0
+    assert site.metrics.registry.get_sample_value("nerve_config_problems", {"service": "web"}) == 1.0
     site.service("web")
     assert site.turn().problems == {}
     assert "the configuration file is right again" in log.getvalue()
@@ -287,7 +310,7 @@ def test_a_registry_that_is_away_is_said_and_tried_again(site: Site, log: io.Str
     site.memory.unavailable = "gone for lunch"
     status = site.turn(web=False)
     assert status.registry_error == "gone for lunch"
-    assert status.services["web"].registered is None
+    assert describe_services(status)["web"].registered is None
     assert site.nerve.cycle() <= 1.0
     site.turn(web=False)
     assert list(site.registered()) == ["services/web"]
@@ -316,8 +339,8 @@ def test_a_check_that_hangs_brings_its_service_down(site: Site) -> None:
         stuck = Result(passed=False, reason=reason, duration_seconds=3.2, at=site.now)
         site.runner.stuck = [CheckResult(service="web", check="tcp", result=stuck)]
         status = site.turn()
-    assert status.services["web"].state is State.DOWN
-    assert status.services["web"].reason == "2 checks failed, last: still running after 3.2 s, time-out 1s"
+    assert describe_services(status)["web"].state is State.DOWN
+    assert describe_services(status)["web"].reason == "2 checks failed, last: still running after 3.2 s, time-out 1s"
     assert site.registered() == {}
 
 
@@ -329,8 +352,8 @@ def test_another_nerve_with_our_address_is_shown(site: Site, log: io.StringIO) -
         site.memory.inject(node.path, node.node, b"theirs")
         site.now -= 99.0
         status = site.turn()
-    assert status.services["web"].contested
-    assert status.services["web"].registered is False
+    assert describe_services(status)["web"].contested
+    assert describe_services(status)["web"].registered is False
     assert site.memory.nodes[node].payload == b"theirs"
     assert log.getvalue().count("web is registered by another nerve too") == 1
 
@@ -340,25 +363,25 @@ def test_a_refused_registration_is_shown_and_said_once(site: Site, log: io.Strin
     site.memory.refusing = "no permission"
     for _ in range(3):
         status = site.turn(web=True)
-    assert status.services["web"].error == "no permission"
-    assert not status.services["web"].registered
+    assert describe_services(status)["web"].error == "no permission"
+    assert not describe_services(status)["web"].registered
     assert log.getvalue().count("web cannot be registered") == 1
     failed = {"action": "put", "result": "failed"}
-    assert site.nerve.metrics.registry.get_sample_value("nerve_registry_actions_total", failed) == 3.0
+    assert site.metrics.registry.get_sample_value("nerve_registry_actions_total", failed) == 3.0
 
 
 def test_the_metrics_show_the_last_turn(site: Site) -> None:
     """State, registration, link, and what was counted on the way."""
     site.turn(web=True)
-    value = site.nerve.metrics.registry.get_sample_value
+    value = site.metrics.registry.get_sample_value
     assert value("nerve_service_up", {"service": "web"}) == 1.0
     assert value("nerve_registered", {"service": "web"}) == 1.0
-    assert value("nerve_registry_connected") == 1.0
+    assert value("nerve_registry_connected", {"registry": "main"}) == 1.0
     assert value("nerve_check_total", {"service": "web", "check": "tcp", "result": "passed"}) == 1.0
     assert value("nerve_check_seconds_count", {"service": "web", "check": "tcp"}) == 1.0
     assert value("nerve_transitions_total", {"service": "web", "to": "up"}) == 1.0
     assert value("nerve_cycles_total") == 2.0
-    assert value("nerve_registry_sessions_total") == 1.0
+    assert value("nerve_registry_sessions_total", {"registry": "main"}) == 1.0
     site.turn(web=False)
     site.turn(web=False)
     assert value("nerve_service_up", {"service": "web"}) == 0.0
@@ -421,6 +444,6 @@ def test_rivals_for_one_place_are_told() -> None:
     settings = Settings(registry=DirectoryUrl("/r"), announce={"b": Announcement(), "a": Announcement()})
     found = announced(settings, {"a": shared, "b": shared}, HOST)
     assert list(found.services) == ["a"]
-    assert found.services["a"].registration.node == NodeId(path="/shared", node="10.0.0.5_0000000080")
+    assert found.services["a"].main.node == NodeId(path="/shared", node="10.0.0.5_0000000080")
     assert found.services["a"].probe.address == TcpAddress("10.0.0.5", 80)
     assert found.problems == {"b": "has the same place as a (10.0.0.5:80 in /shared)"}

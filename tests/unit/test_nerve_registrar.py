@@ -1,17 +1,18 @@
 """The registrar on a registry in memory that can be told to misbehave."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from nerve.health import State
 from nerve.plan import Put, Remove
-from nerve.registrar import Registrar
-from nerve.registrations import Host, Registration, registration
+from nerve.registrar import Registrar, Report
+from nerve.registrations import Host, Registration
 from nerve.settings import Announcement
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import RegistryRefused, RegistryUnavailable
 from smartstack.registry.protocol import HeldNode, NodeId
+from tests.support.registrations import registration
 from tests.support.registries import MemoryRegistry, MemoryWriter
 
 HOST = Host(address="10.0.0.5", instance_id="host5", labels={}, node_names="address")
@@ -53,6 +54,10 @@ class Fixture:
         self.writer.start(lambda: None)
         self.registrar = Registrar(self.writer, TRUCE, lambda: self.now)
 
+    def reconcile(self, wanted: Sequence[Registration]) -> Report:
+        """Look and act, as the loop does."""
+        return self.registrar.act(wanted, self.registrar.look(wanted))
+
 
 @pytest.fixture
 def fixture() -> Fixture:
@@ -61,12 +66,12 @@ def fixture() -> Fixture:
 
 def test_it_does_what_the_plan_says_and_reports_what_is_there(fixture: Fixture) -> None:
     """What is done is in the report, and `held` is the state after it."""
-    report = fixture.registrar.reconcile([WEB])
+    report = fixture.reconcile([WEB])
     assert report.done == (Put(node=WEB.node, payload=WEB.payload),)
     assert report.held == {WEB.node: HeldNode(payload=WEB.payload, mine=True)}
     assert report.complete
-    assert fixture.registrar.reconcile([WEB]).done == ()
-    assert fixture.registrar.reconcile([wanted("web", State.DOWN)]).done == (Remove(node=WEB.node),)
+    assert fixture.reconcile([WEB]).done == ()
+    assert fixture.reconcile([wanted("web", State.DOWN)]).done == (Remove(node=WEB.node),)
     assert fixture.memory.nodes == {}
 
 
@@ -79,34 +84,34 @@ def test_it_does_what_the_plan_says_and_reports_what_is_there(fixture: Fixture) 
 )
 def test_a_failed_action_does_not_stop_the_others(fixture: Fixture, mood: Exception) -> None:
     """The first of three removals and additions fails; the others are done, and the next turn tries it again."""
-    fixture.registrar.reconcile([DB])
+    fixture.reconcile([DB])
     fixture.writer.moods = {API.node: mood}
-    report = fixture.registrar.reconcile([API, WEB])
+    report = fixture.reconcile([API, WEB])
     assert report.done == (Remove(node=DB.node), Put(node=WEB.node, payload=WEB.payload))
     assert report.failed == {Put(node=API.node, payload=API.payload): str(mood)}
     assert not report.complete
     fixture.writer.moods = {}
-    assert fixture.registrar.reconcile([API, WEB]).done == (Put(node=API.node, payload=API.payload),)
+    assert fixture.reconcile([API, WEB]).done == (Put(node=API.node, payload=API.payload),)
 
 
 def test_a_removal_that_fails_does_not_stop_the_additions(fixture: Fixture) -> None:
     """The other way round too."""
-    fixture.registrar.reconcile([DB])
+    fixture.reconcile([DB])
     fixture.writer.moods = {DB.node: RegistryRefused("no permission")}
-    report = fixture.registrar.reconcile([WEB])
+    report = fixture.reconcile([WEB])
     assert report.done == (Put(node=WEB.node, payload=WEB.payload),)
     assert DB.node in report.held
 
 
 def test_a_registry_that_is_away_is_no_empty_registry(fixture: Fixture) -> None:
     """Nothing is known and nothing is tried; when it is back everything is as it was."""
-    fixture.registrar.reconcile([WEB])
+    fixture.reconcile([WEB])
     fixture.memory.unavailable = "gone for lunch"
-    report = fixture.registrar.reconcile([WEB, API])
+    report = fixture.reconcile([WEB, API])
     assert (report.unavailable, report.held, report.done) == ("gone for lunch", {}, ())
     assert not report.complete
     fixture.memory.unavailable = None
-    assert fixture.registrar.reconcile([WEB, API]).done == (Put(node=API.node, payload=API.payload),)
+    assert fixture.reconcile([WEB, API]).done == (Put(node=API.node, payload=API.payload),)
 
 
 def test_a_link_that_breaks_in_the_middle_ends_the_turn(fixture: Fixture) -> None:
@@ -121,7 +126,8 @@ def test_a_link_that_breaks_in_the_middle_ends_the_turn(fixture: Fixture) -> Non
             super().put(node, payload, instead_of=instead_of)
 
     writer = Breaking(fixture.memory)
-    report = Registrar(writer, TRUCE, lambda: 0.0).reconcile([API, WEB])
+    registrar = Registrar(writer, TRUCE, lambda: 0.0)
+    report = registrar.act([API, WEB], registrar.look([API, WEB]))
     assert [type(action) for action in report.failed] == [Put, Put]
     assert set(report.failed.values()) == {"cut"}
     assert tried == [API.node]
@@ -131,30 +137,30 @@ def test_a_link_that_breaks_in_the_middle_ends_the_turn(fixture: Fixture) -> Non
 def test_a_dead_nerves_place_is_taken_over(fixture: Fixture) -> None:
     """A node that is not ours at our place is replaced by ours."""
     fixture.memory.inject(WEB.node.path, WEB.node.node, WEB.payload)
-    assert fixture.registrar.reconcile([WEB]).done == (Put(node=WEB.node, payload=WEB.payload),)
-    assert fixture.registrar.reconcile([WEB]).complete
+    assert fixture.reconcile([WEB]).done == (Put(node=WEB.node, payload=WEB.payload),)
+    assert fixture.reconcile([WEB]).complete
 
 
 def test_two_nerves_with_one_address_do_not_fight(fixture: Fixture) -> None:
     """A place that is lost again within the truce is left to the other one, and said so; later it is tried again."""
     fixture.memory.inject(WEB.node.path, WEB.node.node, b"theirs")
-    fixture.registrar.reconcile([WEB])
+    fixture.reconcile([WEB])
     fixture.memory.inject(WEB.node.path, WEB.node.node, b"theirs again")
     fixture.now += TRUCE / 2
-    report = fixture.registrar.reconcile([WEB, API])
+    report = fixture.reconcile([WEB, API])
     assert report.contested == (WEB.node,)
     assert report.done == (Put(node=API.node, payload=API.payload),)
     assert not report.complete
     fixture.now += TRUCE
-    assert fixture.registrar.reconcile([WEB, API]).done == (Put(node=WEB.node, payload=WEB.payload),)
+    assert fixture.reconcile([WEB, API]).done == (Put(node=WEB.node, payload=WEB.payload),)
 
 
 def test_an_expired_session_is_registered_anew(fixture: Fixture) -> None:
     """Nodes that went with the session are put again: held says that they are gone, whatever was done before."""
     both = (WEB, API)
     for _ in range(3):
-        fixture.registrar.reconcile(both)
+        fixture.reconcile(both)
     fixture.memory.expire(fixture.writer)
     assert fixture.memory.nodes == {}
-    assert {action.node for action in fixture.registrar.reconcile(both).done} == {WEB.node, API.node}
-    assert fixture.registrar.reconcile(both).done == ()
+    assert {action.node for action in fixture.reconcile(both).done} == {WEB.node, API.node}
+    assert fixture.reconcile(both).done == ()

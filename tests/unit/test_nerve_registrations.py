@@ -1,16 +1,18 @@
 """Registrations and plans as a table: what is held, what is wanted, the exact actions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from nerve.health import State
 from nerve.plan import Action, Put, Remove, plan
-from nerve.registrations import Host, Registration, registration, rivals
+from nerve.registrations import Host, Registration, adjusted, registrations, rivals
 from nerve.settings import Announcement, NodeNames
-from smartstack.definition import ServiceDefinition
-from smartstack.instance import encode, encoded_node_name
+from smartstack.definition import OtherPlace, ServiceDefinition
+from smartstack.instance import decode, encode, encoded_node_name
 from smartstack.registry.protocol import HeldNode, NodeId
+from tests.support.registrations import registration
 
 WEB = ServiceDefinition(port=8080)
 
@@ -67,13 +69,47 @@ def test_payload_names_carry_the_payload() -> None:
 def test_two_services_at_one_place_are_rivals() -> None:
     """One path and one address is one node: the first service by name has it, the other one is told."""
     shared = ServiceDefinition(port=8080, registry_path="/shared")
-    registrations = {
-        "b": wanted(service="b", definition=shared),
-        "a": wanted(service="a", definition=shared),
-        "c": wanted(service="c", definition=shared, port=9000),
-        "d": wanted(service="d"),
+    second = wanted(service="b", definition=shared)
+    places = {
+        "b": [wanted(service="b"), second],
+        "a": [wanted(service="a", definition=shared)],
+        "c": [wanted(service="c", definition=shared, port=9000)],
+        "d": [wanted(service="d"), replace(second, registry="old")],
     }
-    assert rivals(registrations) == {"b": "a"}
+    assert rivals(places) == {"b": ("a", second)}
+
+
+def test_a_service_may_stand_in_more_places() -> None:
+    """`also_register`: another path, another registry, or both; the main place comes first, and no place twice."""
+    definition = ServiceDefinition(
+        port=8080,
+        also_register=(
+            OtherPlace(path="/nerve/web"),
+            OtherPlace(registry="old"),
+            OtherPlace(registry="old", path="/nerve/web"),
+            OtherPlace(registry="old"),
+        ),
+    )
+    host = Host(address="10.0.0.5", instance_id="host5", labels={}, node_names="address")
+    found = registrations(host, "web", definition, Announcement())
+    assert [(one.registry, one.node.path) for one in found] == [
+        ("", "services/web"),
+        ("", "/nerve/web"),
+        ("old", "services/web"),
+        ("old", "/nerve/web"),
+    ]
+    assert len({one.payload for one in found}) == 1
+
+
+@pytest.mark.parametrize("names", ["address", "payload"])
+def test_a_registration_is_adjusted_in_its_payload_and_in_its_name(names: NodeNames) -> None:
+    """Another weight and further labels make another payload, and where the name carries it, another name."""
+    before = wanted(names=names)
+    after = adjusted(before, State.UP, weight=0, labels={"maintenance": "deploy"})
+    assert decode(after.payload) == after.instance
+    assert (after.instance.weight, dict(after.instance.labels)) == (0, {"zone": "a", "maintenance": "deploy"})
+    assert (after.node == before.node) is (names == "address")
+    assert adjusted(before, State.UP, weight=None, labels={}).payload == before.payload
 
 
 A, B = wanted(), wanted(service="api", port=9001)
@@ -95,7 +131,15 @@ MOVED = wanted(port=8081)
         pytest.param(foreign(A), [wanted(State.DOWN)], [], id="down and somebody else's: not ours to remove"),
         pytest.param(mine(A), [wanted(State.UNKNOWN)], [], id="unknown and held: it stays"),
         pytest.param({}, [wanted(State.UNKNOWN)], [], id="unknown and absent: it is not put"),
-        pytest.param(foreign(A), [wanted(State.UNKNOWN)], [], id="unknown and somebody else's: it stays"),
+        pytest.param(
+            foreign(A),
+            [wanted(State.UNKNOWN)],
+            [put(A)],
+            id="unknown and of a nerve that was killed: it stays, so it becomes ours",
+        ),
+        pytest.param(
+            mine(A), [wanted(State.UNKNOWN, weight=200)], [put(HEAVY)], id="unknown and edited: it stays, as edited"
+        ),
         pytest.param(mine(A), [], [Remove(node=A.node)], id="not announced any more: remove"),
         pytest.param(foreign(A), [], [], id="never announced and somebody else's: not ours"),
         pytest.param(mine(A), [B], [Remove(node=A.node), put(B)], id="removals stand before additions"),
@@ -117,8 +161,8 @@ MOVED = wanted(port=8081)
         pytest.param(
             mine(ENCODED),
             [wanted(State.UNKNOWN, names="payload", weight=200)],
-            [],
-            id="unknown under another name: the old one stays",
+            [put(ENCODED_HEAVY, ENCODED)],
+            id="unknown under another name: it stays, under the new one",
         ),
         pytest.param(
             mine(ENCODED),

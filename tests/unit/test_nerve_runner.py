@@ -10,8 +10,8 @@ from typing import ClassVar
 import pytest
 
 from nerve import runner as runner_module
-from nerve.checks.base import Outcome, passed
-from nerve.runner import HANG_MARGIN_SECONDS, CheckResult, Runner
+from nerve.checks.base import Heartbeat, Outcome, Target, failed, passed
+from nerve.runner import HANG_MARGIN_SECONDS, CheckResult, Prompt, Runner
 from nerve.services import Probe
 from smartstack.forms import TcpAddress
 from smartstack.wake import Wake
@@ -26,18 +26,19 @@ class Scripted:
 
     kind: ClassVar[str] = "scripted"
 
-    act: Callable[[TcpAddress], Outcome]
+    act: Callable[[Target], Outcome | None]
     interval: float = 0.01
     timeout: float = 1.0
     rise: int = 2
     fall: int = 3
+    down_interval: float | None = None
 
-    def run(self, address: TcpAddress) -> Outcome:
-        return self.act(address)
+    def run(self, target: Target) -> Outcome | None:
+        return self.act(target)
 
 
-def well(address: TcpAddress) -> Outcome:
-    return passed(f"{address} is well")
+def well(target: Target) -> Outcome:
+    return passed(f"{target.address} is well")
 
 
 class Watched:
@@ -95,7 +96,7 @@ def test_several_checks_of_a_service_keep_their_own_pace(watched: Watched) -> No
 def test_a_check_that_blows_up_is_a_failure(watched: Watched) -> None:
     """A defect of a check is its failure, with its text, and the next run comes all the same."""
 
-    def blow_up(address: TcpAddress) -> Outcome:
+    def blow_up(target: Target) -> Outcome:
         raise ZeroDivisionError("no\nway")
 
     watched.watch(web=Scripted(act=blow_up))
@@ -108,7 +109,7 @@ def test_a_check_that_hangs_is_reported_while_it_hangs(watched: Watched) -> None
     """The loop hears of a failure for each interval that it hangs beyond its time-out, and of nothing before."""
     started, release = threading.Event(), threading.Event()
 
-    def hang(address: TcpAddress) -> Outcome:
+    def hang(target: Target) -> Outcome:
         started.set()
         release.wait(30)
         return passed("at last")
@@ -140,7 +141,7 @@ def test_a_pass_that_comes_too_late_is_a_failure(watched: Watched, monkeypatch: 
     monkeypatch.setattr(runner_module, "HANG_MARGIN_SECONDS", 0.01)
     pause = threading.Event()
 
-    def late(address: TcpAddress) -> Outcome:
+    def late(target: Target) -> Outcome:
         pause.wait(0.1)
         return passed("late")
 
@@ -155,8 +156,8 @@ def test_what_did_not_change_goes_on_undisturbed(watched: Watched) -> None:
     """A new set of services restarts only the threads whose checks are others than before."""
     beginnings: list[str] = []
 
-    def named(name: str) -> Callable[[TcpAddress], Outcome]:
-        def act(address: TcpAddress) -> Outcome:
+    def named(name: str) -> Callable[[Target], Outcome]:
+        def act(target: Target) -> Outcome:
             beginnings.append(threading.current_thread().name + str(threading.get_ident()))
             return passed(name)
 
@@ -175,7 +176,7 @@ def test_a_late_answer_of_a_replaced_check_is_not_heard(watched: Watched) -> Non
     """What the check before the edit says after the edit says nothing of the service as it is now."""
     started, release = threading.Event(), threading.Event()
 
-    def old(address: TcpAddress) -> Outcome:
+    def old(target: Target) -> Outcome:
         started.set()
         release.wait(30)
         return passed("old")
@@ -193,7 +194,7 @@ def test_what_is_not_watched_any_more_ends_at_once(watched: Watched) -> None:
     """A thread that waits for its next check ends without waiting for it; a hanging check holds nobody up."""
     release = threading.Event()
 
-    def hang(address: TcpAddress) -> Outcome:
+    def hang(target: Target) -> Outcome:
         release.wait(30)
         return passed("at last")
 
@@ -210,3 +211,117 @@ def test_a_service_without_checks_has_no_thread(watched: Watched) -> None:
     """Nothing to do needs nobody who does it."""
     watched.runner.watch({"web": Probe(address=ADDRESS)})
     assert threads("web") == 0
+
+
+def test_a_prompt_runs_every_check_at_once(watched: Watched) -> None:
+    """Whatever the interval is, a prompted check runs now; only a pass that was said to be READY is conclusive."""
+    verdicts = {"web": True}
+
+    def act(target: Target) -> Outcome:
+        return passed("ready") if verdicts["web"] else failed("not yet")
+
+    checks = {name: Scripted(act=act, interval=3600.0) for name in ("one", "two")}
+    watched.runner.watch({"web": Probe(address=ADDRESS, checks=checks)})
+    eventually(lambda: len(watched.heard("web")) == 2)
+    for why, well_now, conclusive in (
+        (Prompt.LOOK, True, False),
+        (Prompt.READY, True, True),
+        (Prompt.READY, False, False),
+    ):
+        watched.said.clear()
+        verdicts["web"] = well_now
+        watched.runner.prompt("web", why)
+        eventually(lambda: len(watched.heard("web")) == 2)
+        assert {one.check for one in watched.heard("web")} == {"one", "two"}
+        assert {one.result.conclusive for one in watched.heard("web")} == {conclusive}
+
+
+def test_a_prompt_during_a_run_is_answered_by_another_run(watched: Watched) -> None:
+    """What was begun before something happened says nothing of what happened."""
+    started, release, runs = threading.Event(), threading.Event(), []
+
+    def act(target: Target) -> Outcome:
+        runs.append(target.now)
+        started.set()
+        release.wait(30)
+        return passed("at last")
+
+    watched.watch(web=Scripted(act=act, interval=3600.0, timeout=60.0))
+    assert started.wait(5)
+    watched.runner.prompt("web", Prompt.READY)
+    watched.runner.prompt("web", Prompt.LOOK)
+    release.set()
+    eventually(lambda: len(watched.heard("web")) == 2)
+    assert [one.result.conclusive for one in watched.heard("web")] == [False, True]
+    assert len(runs) == 2
+
+
+def test_a_prompt_of_what_is_not_watched_is_nothing(watched: Watched) -> None:
+    """A service may be gone by the time that somebody asks."""
+    watched.runner.prompt("web", Prompt.READY)
+    watched.runner.report("web", Heartbeat(passed=True, note="", at=0.0))
+    assert watched.heard("web") == []
+
+
+def test_a_check_hears_what_the_service_reported(watched: Watched) -> None:
+    """The last report stands in every later run; the report itself prompts one, and a good one makes it conclusive."""
+
+    def act(target: Target) -> Outcome | None:
+        return None if target.heartbeat is None else passed(target.heartbeat.note)
+
+    watched.watch(web=Scripted(act=act, interval=0.02))
+    beat = Heartbeat(passed=True, note="warm", at=time.monotonic())
+    watched.runner.report("web", beat)
+    eventually(lambda: len(watched.heard("web")) >= 2)
+    assert {one.result.reason for one in watched.heard("web")} == {"warm"}
+    assert watched.heard("web")[0].result.conclusive
+
+
+def test_no_verdict_is_no_result(watched: Watched) -> None:
+    """A check may say that it does not know yet: that is neither a pass nor a failure."""
+    runs: list[float] = []
+
+    def act(target: Target) -> Outcome | None:
+        runs.append(target.watched_since)
+        return None
+
+    watched.watch(web=Scripted(act=act))
+    eventually(lambda: len(runs) >= 3)
+    assert watched.heard("web") == []
+    assert len(set(runs)) == 1
+
+
+def test_a_service_that_is_down_is_checked_at_its_own_pace(watched: Watched) -> None:
+    """`down_interval` takes the place of the interval as long as the service is down."""
+    watched.watch(web=Scripted(act=well, down_interval=3600.0), api=Scripted(act=well))
+    watched.runner.down(["web"])
+    eventually(lambda: len(watched.heard("api")) >= 20)
+    assert len(watched.heard("web")) <= 2
+    watched.runner.down([])
+    watched.runner.prompt("web", Prompt.LOOK)
+    eventually(lambda: len(watched.heard("web")) >= 5)
+
+
+def test_only_what_may_matter_rings(watched: Watched) -> None:
+    """A hundred services that are well must not wake the loop a hundred times a second. Results that agree with many
+    before them wait for the next turn; one that disagrees with its past, or with the state, rings."""
+    verdict = {"well": True}
+
+    def act(target: Target) -> Outcome:
+        return passed("well") if verdict["well"] else failed("ill")
+
+    watched.watch(web=Scripted(act=act))
+    eventually(lambda: len(watched.heard("web")) >= 10)
+    watched.wake.wait(0)
+    count = len(watched.heard("web"))
+    eventually(lambda: len(watched.heard("web")) >= count + 5)
+    assert not watched.wake.wait(0)
+    verdict["well"] = False
+    assert watched.wake.wait(5)
+    eventually(lambda: len([one for one in watched.heard("web") if not one.result.passed]) >= 10)
+    watched.runner.down(["web"])
+    watched.wake.wait(0)
+    verdict["well"] = True
+    eventually(lambda: watched.heard("web")[-1].result.passed)
+    for _ in range(5):
+        assert watched.wake.wait(5), "as long as the state disagrees, every result rings"
