@@ -23,13 +23,11 @@ def elsewhere() -> Iterator[Path]:
 
 
 def test_hangup_reads_what_no_watch_can_hear(host: Host, elsewhere: Path) -> None:
-    """A definition that is a link to a single file elsewhere is edited there: both daemons take it at SIGHUP, although
-    the next time that they would read everything by themselves is an hour away."""
+    """A definition that has a second name elsewhere (a hard link) is edited there: both daemons take it at SIGHUP,
+    although the next time that they would read everything by themselves is an hour away."""
     host.settings["resync_interval"] = "1h"
     host.serve("web", 3210, 1)
-    linked = host.services / "web.yaml"
-    shutil.move(linked, elsewhere / "web.yaml")
-    linked.symlink_to(elsewhere / "web.yaml")
+    os.link(host.services / "web.yaml", elsewhere / "web.yaml")
     nerve = host.nerve(1, {"web": {}}, resync_interval="1h", instance_id="mine")
     nerve.start(until="/healthz")
     host.start()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import pytest
 
+from smartstack.definitions import DefinitionsView
 from smartstack.forms import PATH
 from smartstack.live import LiveConfiguration
 from tests.support.edits import WAYS, Files, InPlace, LinkTarget
@@ -115,3 +116,25 @@ def test_a_new_link_is_followed_from_its_first_reading_on(
     eventually(lambda: site.ports()["web"] == 8083)
     eventually(lambda: site.bell.silent_for(QUIET_SECONDS))
     assert site.bell.rings == rings + 2  # the close of the one file, and its echo
+
+
+def test_an_edit_behind_a_link_while_it_is_read_for_the_first_time(
+    make_site: Callable[[type[Files], type[Files]], Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Watched first, then read: what is edited after the first reading, however soon, is read again."""
+    site = make_site(InPlace, InPlace)
+    elsewhere = site.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "web.yaml").write_text("port: 8081")
+    (site.services.directory / "web.yaml").unlink()
+    (site.services.directory / "web.yaml").symlink_to(elsewhere / "web.yaml")
+    real = site.live._definitions.refresh
+
+    def edited_right_after() -> DefinitionsView:
+        view = real()
+        if view.definitions["web"].port == 8081:
+            (elsewhere / "web.yaml").write_text("port: 8082")
+        return view
+
+    monkeypatch.setattr(site.live._definitions, "refresh", edited_right_after)
+    eventually(lambda: site.ports()["web"] == 8082)
