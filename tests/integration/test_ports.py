@@ -54,6 +54,36 @@ def test_each_port_has_its_own_proxy(host: Host) -> None:
     assert set(second.answers) == {admin}
 
 
+def test_nerve_registers_each_port_and_synapse_offers_it(any_host: Host) -> None:
+    """One definition for both daemons: announced by the service's name, each port is there while the service is well,
+    comes and goes with its lines in the file, and leaves the others untouched."""
+    host = any_host
+    host.settings["resync_interval"] = "1h"
+    instance = host.instance(1).host
+    admin, metrics = (host.backends.open(instance, port) for port in (ADMIN_PORT, METRICS_PORT))
+    define(host, admin=(ADMIN_PORT, 3211))
+    nerve = host.nerve(1, {"web": {}}, run_directory="run-1", resync_interval="1h")
+    nerve.start()
+    host.start()
+    eventually(lambda: ask(host.address, 3210) == f"{instance}:{BACKEND_PORT}")
+    eventually(lambda: ask(host.address, 3211) == admin)
+    with host.client(3210, keep_alive=False) as client:
+        define(host, admin=(ADMIN_PORT, 3211), metrics=(METRICS_PORT, 3212))
+        eventually(lambda: ask(host.address, 3212) == metrics)
+        define(host, metrics=(METRICS_PORT, 3212))
+        eventually(lambda: refused(host, 3211))
+        eventually(lambda: nerve.status()["services"].keys() == {"web", "web.metrics"})
+    assert_none_failed([client], at_least=10)
+
+    def registered() -> dict[str, bool]:
+        return {name: service["registered"] for name, service in nerve.status()["services"].items()}
+
+    host.backends.close(instance, BACKEND_PORT)
+    eventually(lambda: registered() == {"web": False, "web.metrics": False})
+    host.backends.open(instance, BACKEND_PORT)
+    eventually(lambda: registered() == {"web": True, "web.metrics": True})
+
+
 def refused(host: Host, port: int) -> bool:
     """Whether nobody listens there."""
     try:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import nerve.settings
 import synapse.settings
-from smartstack.definition import ServiceDefinition
+from smartstack.definition import PORT_NAME, Endpoint, ServiceDefinition, expand, parent_name
 from smartstack.errors import ConfigError, Problem
 from smartstack.forms import DURATION, HOST, LISTEN, REGISTRY, REGISTRY_PATH
 from smartstack.installed import check_families
@@ -173,3 +173,20 @@ def test_durations_survive_being_written(milliseconds: int) -> None:
 def test_what_was_dumped_is_loaded(tree: dict[str, Any]) -> None:
     """What another program wrote as YAML is read as it was meant: the reader agrees with PyYAML on ordinary files."""
     assert not tree or plain(load(yaml.safe_dump(tree), "f.yaml", {})) == tree
+
+
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,8}", fullmatch=True)
+PORT_NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True).map(PORT_NAME.parse)
+
+
+@given(st.dictionaries(NAMES, st.frozensets(PORT_NAMES, max_size=3), max_size=6))
+@example({"web": frozenset({"v2"}), "web.v2": frozenset({"admin"}), "web.v2.admin": frozenset()})
+def test_a_port_has_the_name_of_one_service_only(ports: dict[str, frozenset[str]]) -> None:
+    """Whatever services and ports are called: only the file of a port's own name can be in its way, and the one service
+    whose port it may be is found from its name."""
+    holders: dict[str, str] = {}
+    for service, names in ports.items():
+        definition = ServiceDefinition(port=1, ports={name: Endpoint(port=2) for name in names})
+        for name in expand(service, definition).keys() - {service}:
+            assert parent_name(name) == service
+            assert holders.setdefault(name, service) == service
