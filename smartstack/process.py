@@ -191,8 +191,10 @@ class ProcessLock:
             self._descriptor = None
 
 
-def write_atomically(path: str | Path, data: bytes, mode: int = 0o644) -> None:
+def write_atomically(path: str | Path, data: bytes, mode: int = 0o644, *, durable: bool = True) -> None:
     """Replace a file as a whole: a reader, and a machine that loses its power, see the old content or the new.
+
+    Not `durable`: only readers do, which costs no wait for the disk; for what is worth nothing after a reboot.
 
     Raises SmartStackError (disk full, read-only, no such directory); the old file is then as it was, and nothing
     else is left behind.
@@ -205,10 +207,12 @@ def write_atomically(path: str | Path, data: bytes, mode: int = 0o644) -> None:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.rename(temporary, path)
         temporary = None
-        _sync_directory(path.parent)
+        if durable:
+            _sync_directory(path.parent)
     except OSError as error:
         raise SmartStackError(_cannot("write", path, error)) from error
     finally:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from smartstack.definition import ServiceDefinition
+from smartstack.definition import ServiceDefinition, parent_name
 from smartstack.errors import Problem, SmartStackError
 from smartstack.instance import Instance
 from smartstack.live import LiveConfiguration
@@ -112,7 +112,11 @@ class Synapse:
             metrics=self.metrics,
             acts=acts,
         )
-        self.reader = open_reader(settings.registry, session_timeout_seconds=settings.session_timeout)
+        self.reader = open_reader(
+            settings.registry,
+            session_timeout_seconds=settings.session_timeout,
+            options=settings.zookeeper,
+        )
         for problem in self._store.problems:
             log.warning("a file of the state directory is left aside", why=problem)
 
@@ -306,7 +310,7 @@ def unknown_services(configuration: LiveConfiguration[Settings]) -> tuple[Proble
             message=f"{name} has no definition in {configuration.settings.services}{hint(name, view.definitions)}",
         )
         for name in configuration.settings.use or ()
-        if name not in view.definitions and name not in view.problems
+        if name not in view.definitions and not {name, parent_name(name) or name} & view.problems.keys()
     )
 
 

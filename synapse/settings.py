@@ -17,6 +17,7 @@ from smartstack.forms import (
     between,
     duration,
 )
+from smartstack.registry.options import NOBODY, ZooKeeperOptions
 
 OnStop = Literal["keep", "stop"]
 
@@ -41,6 +42,7 @@ class Settings:
     """This host's synapse."""
 
     registry: Annotated[RegistryUrl, "zookeeper://host:port,host:port/root, or file:/directory", REGISTRY]
+    zookeeper: Annotated[ZooKeeperOptions, "user, password and TLS for ZooKeeper"] = NOBODY
     services: Annotated[str, "the directory of the service definitions", PATH] = "services"
     labels: Annotated[Mapping[str, str], "labels of this host (zone, region)", LABELS] = field(default_factory=dict)
     use: Annotated[tuple[str, ...] | None, "all, or the services that local clients call", USE] = None

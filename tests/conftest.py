@@ -1,3 +1,8 @@
 """Fixtures for every test: each support module that has some is named here."""
 
-pytest_plugins = ["tests.support.no_skips", "tests.support.zookeeper", "tests.support.zookeeper_links"]
+pytest_plugins = [
+    "tests.support.no_skips",
+    "tests.support.zookeeper",
+    "tests.support.zookeeper_links",
+    "tests.support.zookeeper_secure",
+]

@@ -124,7 +124,7 @@ class RegistryWriter(Protocol):
         """What the registry has now at these places, and at every other place this writer ever put something.
 
         Places where nothing is are left out. A foreign node is reported with `mine=False` where it is one of the
-        candidates, and left out where it is not. Raises `RegistryUnavailable`.
+        candidates, and left out where it is not. Raises `RegistryUnavailable`, `RegistryRefused`.
         """
 
     def put(self, node: NodeId, payload: bytes, *, instead_of: NodeId | None = None) -> None:
@@ -140,5 +140,9 @@ class RegistryWriter(Protocol):
     def status(self) -> LinkStatus:
         """The link as it is now; may be called from any thread."""
 
-    def stop(self) -> None:
-        """Remove everything that is ours and end the session and every thread of it."""
+    def stop(self, *, leave: bool = False) -> None:
+        """Remove everything that is ours and end the session and every thread of it.
+
+        With `leave` the nodes stay as long as this registry keeps those of a writer that died: ZooKeeper for the
+        session time-out, a `file:` registry not at all, because its locks die with the process.
+        """

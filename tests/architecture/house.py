@@ -26,6 +26,7 @@ PURE: Final = frozenset(
         "smartstack.forms",
         "smartstack.instance",
         "smartstack.model",
+        "smartstack.registry.options",
         "smartstack.registry.protocol",
         "smartstack.scalars",
         "smartstack.schema",

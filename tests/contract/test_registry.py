@@ -255,6 +255,16 @@ def test_a_stopped_writer_leaves_nothing(registry: RegistryUnderTest) -> None:
     expect(reader, TWO)
 
 
+def test_a_writer_that_leaves_can_be_followed(registry: RegistryUnderTest) -> None:
+    """Whether its nodes stay for a time (ZooKeeper) or not (`file:`), the next one takes the place."""
+    first, reader = registry.make_writer(), registry.make_reader()
+    put(first, FIRST, ONE)
+    expect(reader, ONE)
+    first.stop(leave=True)
+    put(registry.make_writer(), FIRST, TWO)
+    expect(reader, TWO)
+
+
 HOSTILE = {
     "nothing": b"",
     "not JSON": b"{",

@@ -332,9 +332,9 @@ class MemoryWriter(_MemoryEnd):
                 self._registry.journal.append(("remove", node))
                 self._registry.set(node, None, None)
 
-    def stop(self) -> None:
+    def stop(self, *, leave: bool = False) -> None:
         with self._registry.lock:
-            for node in [node for node, there in self._registry.nodes.items() if there.owner is self]:
+            for node in [node for node, there in self._registry.nodes.items() if there.owner is self and not leave]:
                 self._registry.set(node, None, None)
             if self in self._registry.ends:
                 self._registry.ends.remove(self)

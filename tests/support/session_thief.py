@@ -1,4 +1,5 @@
-"""A relay before ZooKeeper that overhears the password of a client's session, so that a test can end the session."""
+"""A relay before ZooKeeper that overhears the password of a client's session, so that a test can end the session, and
+that can lose answers."""
 
 import socket
 import struct
@@ -10,7 +11,8 @@ class SessionThief:
     """Listens on loopback, passes everything on, and reads along in each server's first answer.
 
     That answer is a length, then the protocol version and the time-out (4 bytes each), the session's id (8 bytes) and
-    its password (4 bytes of length and 16 bytes).
+    its password (4 bytes of length and 16 bytes). While `loses_answers` is set the server hears everything, and its
+    answers end the connection instead of arriving.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -18,6 +20,7 @@ class SessionThief:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = [self._listener]
         self.sessions: list[tuple[int, bytes]] = []
+        self.loses_answers = False
         threading.Thread(target=self._serve, daemon=True).start()
 
     @property
@@ -47,6 +50,8 @@ class SessionThief:
         heard = b""
         with suppress(OSError):
             while data := source.recv(65_536):
+                if listen and self.loses_answers:
+                    break
                 if listen and len(heard) < 40:
                     heard += data
                     if len(heard) >= 40:

@@ -175,19 +175,24 @@ class ControlledServer(ZooKeeperServer):
 class LocalServer(ControlledServer):
     """Debian's jars as a child process, which dies with the test run even when that is killed."""
 
+    jars: tuple[str, ...] = JARS
+    properties: tuple[str, ...] = ()
+    """Java's system properties, as `name=value`."""
+
     _process: subprocess.Popen[bytes] | None = None
 
-    @staticmethod
-    def possible() -> bool:
+    @classmethod
+    def possible(cls) -> bool:
         """Whether Java and the jars are installed."""
-        return shutil.which("java") is not None and all(Path(jar).exists() for jar in JARS)
+        return shutil.which("java") is not None and all(Path(jar).exists() for jar in cls.jars)
 
     def launch(self) -> None:
         data = self.directory / "data"
         data.mkdir(exist_ok=True)
         command = ["java", "-Xmx128m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
         command += ["-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=64", "-Dzookeeper.jmx.log4j.disable=true"]
-        command += ["-cp", ":".join(JARS), "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
+        command += [f"-D{each}" for each in self.properties]
+        command += ["-cp", ":".join(self.jars), "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
         command.append(str(self.configuration(data)))
         if setpriv := shutil.which("setpriv"):
             command = [setpriv, "--pdeathsig", "KILL", *command]

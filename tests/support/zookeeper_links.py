@@ -8,8 +8,10 @@ import pytest
 
 from smartstack.forms import ZooKeeperUrl
 from smartstack.instance import Instance, encode, node_name
+from smartstack.registry.options import NOBODY, ZooKeeperOptions
 from smartstack.registry.protocol import HeldNode, Listing, NodeId, Unknown
-from smartstack.registry.zookeeper import ZooKeeperReader, ZooKeeperWriter
+from smartstack.registry.zookeeper import ZooKeeperReader, ZooKeeperWriter, wire
+from smartstack.registry.zookeeper.link import Link
 from smartstack.wake import Wake
 from tests.support.eventually import eventually
 
@@ -24,29 +26,75 @@ class Links:
         self._open: list[ZooKeeperReader | ZooKeeperWriter] = []
 
     def reader(
-        self, url: ZooKeeperUrl, *, session_timeout_seconds: float = 4, recursive: bool = True
+        self,
+        url: ZooKeeperUrl,
+        *,
+        session_timeout_seconds: float = 4,
+        options: ZooKeeperOptions = NOBODY,
+        recursive: bool = True,
     ) -> ZooKeeperReader:
         """A connected reader."""
-        reader = ZooKeeperReader(url, session_timeout_seconds=session_timeout_seconds, recursive=recursive)
+        reader = ZooKeeperReader(
+            url, session_timeout_seconds=session_timeout_seconds, options=options, recursive=recursive
+        )
         self._start(reader)
         return reader
 
-    def writer(self, url: ZooKeeperUrl, *, session_timeout_seconds: float = 4) -> ZooKeeperWriter:
-        """A connected writer."""
-        writer = ZooKeeperWriter(url, session_timeout_seconds=session_timeout_seconds)
-        self._start(writer)
+    def writer(
+        self,
+        url: ZooKeeperUrl,
+        *,
+        session_timeout_seconds: float = 4,
+        options: ZooKeeperOptions = NOBODY,
+        session_file: str | None = None,
+        connected: bool = True,
+    ) -> ZooKeeperWriter:
+        """A writer that is connected, or that was only started."""
+        writer = ZooKeeperWriter(
+            url, session_timeout_seconds=session_timeout_seconds, options=options, session_file=session_file
+        )
+        self._start(writer, connected=connected)
         return writer
 
-    def _start(self, link: ZooKeeperReader | ZooKeeperWriter) -> None:
+    def _start(self, link: ZooKeeperReader | ZooKeeperWriter, *, connected: bool = True) -> None:
         wake = self.wakes[link] = Wake()
         self._open.append(link)
         link.start(wake.ring)
-        eventually(lambda: link.status().connected, within=10)
+        if connected:
+            eventually(lambda: link.status().connected, within=10)
 
     def stop(self) -> None:
         """Stop all; to stop one twice does no harm."""
         for link in self._open:
             link.stop()
+
+
+class Recorder:
+    """A second watcher: hears every change below a root, one by one, from the moment it was made."""
+
+    def __init__(self, url: ZooKeeperUrl) -> None:
+        self._root = url.root
+        self._events: list[tuple[str, str]] = []
+        self._link = Link(url.hosts, 30, self._keep)
+        self._link.start(lambda: None)
+        eventually(lambda: self._link.state.connected, within=10)
+        self._ask(wire.add_watch(self._root))
+
+    def heard(self) -> list[tuple[str, str]]:
+        """What happened so far, in order: the kind of the change and the node's path below the root."""
+        self._ask(wire.exists(self._root, watch=False))
+        return list(self._events)
+
+    def stop(self) -> None:
+        """End it."""
+        self._link.stop()
+
+    def _ask(self, request: wire.Request) -> None:
+        [(_request, answer)] = self._link.ask([request])
+        assert not isinstance(answer, Exception), answer
+
+    def _keep(self, _generation: int, event: wire.Event) -> None:
+        self._events.append((event.kind.name, event.path.removeprefix(self._root + "/")))
 
 
 @pytest.fixture

@@ -136,8 +136,9 @@ class DirectoryWriter:
             },
         )
 
-    def stop(self) -> None:
-        """See `RegistryWriter.stop`. What cannot be removed is let go of, so counts for nothing."""
+    def stop(self, *, leave: bool = False) -> None:
+        """See `RegistryWriter.stop`. What cannot be removed is let go of, so counts for nothing. `leave` makes no
+        difference: nodes live by locks, which die with the process."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kazoo.exceptions import (
@@ -17,6 +17,7 @@ from kazoo.exceptions import (
     ConnectionLoss,
     OperationTimeoutError,
     RequestTimeoutError,
+    SessionClosedRequireSaslError,
     SessionExpiredError,
     SessionMovedError,
     ThrottledOpError,
@@ -24,16 +25,30 @@ from kazoo.exceptions import (
 )
 from kazoo.handlers.threading import KazooTimeoutError
 
-from smartstack.errors import RegistryUnavailable
+from smartstack.errors import RegistryRefused, RegistryUnavailable
+from smartstack.registry.options import NOBODY, ZooKeeperOptions
 from smartstack.registry.protocol import LinkStatus, Ring
+from smartstack.registry.zookeeper import access
 from smartstack.registry.zookeeper.client import Client
-from smartstack.registry.zookeeper.wire import Event, Request
+from smartstack.registry.zookeeper.session_file import Identity
+from smartstack.registry.zookeeper.wire import Event, Request, describe, exists
 
 WINDOW = 200
 """Requests in flight at most: kazoo blocks its caller at 278 that cannot be sent, and more brings no speed."""
 
 STOP_SECONDS = 1.5
 """How long the end of the session may take."""
+
+LEAVE_SECONDS = 0.5
+"""How long to wait for the server to hear from a session that is left."""
+
+REFUSED_SECONDS = 10.0
+"""How long to wait, at least, before a login that was refused is tried again."""
+
+QUARREL_LOSSES = 4
+QUARREL_SECONDS = 5.0
+"""A session that was taken up from another process, and whose connection is lost so often in such a time, is one that
+the other still uses: the two throw each other out about five times a second."""
 
 _LINK_ERRORS = (
     AuthFailedError,
@@ -60,12 +75,29 @@ class Link:
     """Owns the client, replaces a dead one, and turns every failure of the link into `RegistryUnavailable`.
 
     `on_event` hears the generation and what a watch reported, on kazoo's thread; the ring follows by itself.
+    `identity` is a session to go on with. `identity` and `note` are for the owner: the session that is there, and
+    what should be known of it. Raises `RegistryRefused` when a file that the options name is wrong.
     """
 
-    def __init__(self, hosts: str, session_timeout_seconds: float, on_event: Callable[[int, Event], None]) -> None:
+    def __init__(
+        self,
+        hosts: str,
+        session_timeout_seconds: float,
+        on_event: Callable[[int, Event], None],
+        *,
+        options: ZooKeeperOptions = NOBODY,
+        identity: Identity | None = None,
+    ) -> None:
+        access.check(options)
         self.hosts = hosts
         self.session_timeout_seconds = session_timeout_seconds
         self.answer_seconds = max(1.0, min(5.0, session_timeout_seconds / 3))
+        self.options = options
+        self.identity = identity
+        self.note = ""
+        self._taken_up = None if identity is None else identity.session
+        self._losses: deque[float] = deque(maxlen=QUARREL_LOSSES)
+        self._refused: str | None = None
         self._on_event = on_event
         self._ring: Ring = _silence
         self._client: Client | None = None
@@ -74,7 +106,7 @@ class Link:
         self._counters = {"requests": 0, "events": 0, "reconnects": 0, "sessions": 0}
         self._unanswered: Any = None
         self._unanswered_since = 0.0
-        self._replaced_at = float("-inf")
+        self._made_at = float("-inf")
         self._stopped = False
 
     @property
@@ -87,17 +119,28 @@ class Link:
         """Whether the link is up and answers."""
         return self._state.connected and not self._is_stalled()
 
+    @property
+    def rights(self) -> tuple[Any, ...]:
+        """The ACL of what is made here."""
+        return access.OPEN.rights if self._client is None else self._client.rights
+
     def start(self, ring: Ring) -> None:
-        """Begin to connect, without waiting."""
+        """Begin to connect, without waiting. Raises `RegistryRefused` when the user's password cannot be read."""
         self._ring = ring
         self._new_client()
 
     def require(self) -> LinkState:
-        """The state of a link that is up. Raises `RegistryUnavailable` at once when it is not."""
+        """The state of a link that is up. Raises `RegistryUnavailable` at once when it is not, and `RegistryRefused`
+        when that is because our login was refused."""
         client, state = self._client, self._state
-        if client is not None and client.dead and not self._stopped:
-            self._replace(client)
+        if client is not None and not self._stopped:
+            if client.dead:
+                self._replace(client)
+            elif self._is_quarrel():
+                self.renew("the session of before is used by another process too, and was left to it")
         if client is None or not state.connected:
+            if refused := self._refusal():
+                raise RegistryRefused(f"cannot use ZooKeeper at {self.hosts}: {refused}")
             raise RegistryUnavailable(f"no connection to ZooKeeper at {self.hosts}")
         if self._is_stalled():
             raise RegistryUnavailable(self._stall_text())
@@ -125,7 +168,8 @@ class Link:
             detail = "stopped" if self._stopped else "not started"
         elif not state.connected:
             begun = "lost the connection to" if state.generation else "connecting to"
-            detail = f"{begun} ZooKeeper at {self.hosts}" + (f" ({client.last_error})" if client.last_error else "")
+            error = self._refusal() or client.last_error
+            detail = f"{begun} ZooKeeper at {self.hosts}" + (f" ({error})" if error else "")
         else:
             detail = self._stall_text() if stalled else f"connected to ZooKeeper at {client.server or self.hosts}"
         return LinkStatus(
@@ -136,11 +180,33 @@ class Link:
             counters=dict(self._counters),
         )
 
-    def stop(self) -> None:
-        """End the session and the threads within about `STOP_SECONDS`, even when the server hangs."""
+    def renew(self, note: str) -> None:
+        """Leave the session as it is and begin another; `note` says why, for people."""
+        client = self._client
+        self.note = note
+        self.identity = None
+        self._taken_up = None
+        self._losses.clear()
+        self._new_client()
+        if client is not None:
+            client.leave(0)
+
+    def stop(self, *, leave: bool = False) -> None:
+        """End the session and the threads within about `STOP_SECONDS`, even when the server hangs.
+
+        With `leave` the session goes on without us. Its time begins with the last that the server heard, so it hears
+        something.
+        """
+        touched = None
+        if leave and self.usable and self._client is not None:
+            touched = self._client.send(exists("/", watch=False))
         self._stopped = True
         self._ring = _silence
-        if self._client is not None:
+        if self._client is not None and leave:
+            if touched is not None:
+                touched.wait(LEAVE_SECONDS)
+            self._client.leave(STOP_SECONDS)
+        elif self._client is not None:
             self._client.close(STOP_SECONDS)
         self._state = LinkState(
             connected=False, generation=self._state.generation, session=self._state.session, since=time.time()
@@ -165,6 +231,10 @@ class Link:
             raise RegistryUnavailable(
                 f"lost the connection to ZooKeeper at {self.hosts} during a request ({type(error).__name__})"
             ) from error
+        except SessionClosedRequireSaslError as error:
+            raise RegistryRefused(
+                f"cannot use ZooKeeper at {self.hosts}: {describe(error)}; give user and password with auth: sasl"
+            ) from error
         except (ZookeeperError, ValueError) as error:
             return request, error
         except struct.error as error:
@@ -181,33 +251,59 @@ class Link:
         self._ring()
 
     def _new_client(self) -> None:
+        self._made_at = time.monotonic()
         client = Client(
-            self.hosts, self.session_timeout_seconds, on_state=self._client_state, on_event=self._client_event
+            self.hosts,
+            self.session_timeout_seconds,
+            options=self.options,
+            identity=self.identity,
+            on_state=self._client_state,
+            on_event=self._client_event,
         )
-        self._client = client
+        with self._lock:
+            self._client = client
+            if self._state.connected:
+                self._state = replace(self._state, connected=False, since=time.time())
+        self._unanswered = None
         client.start()
 
     def _replace(self, dead: Client) -> None:
-        """Put a new client in place of a dead one, but not again and again."""
-        now = time.monotonic()
-        if now - self._replaced_at < self.session_timeout_seconds:
+        """Put a new client in place of a dead one, but not again and again. It goes on with the session."""
+        pause = max(self.session_timeout_seconds, REFUSED_SECONDS if dead.refused else 0.0)
+        if time.monotonic() - self._made_at < pause:
             return
-        self._replaced_at = now
-        self._unanswered = None
-        self._new_client()
+        try:
+            self._new_client()
+        except RegistryRefused as error:
+            self._refused = str(error)
+            return
+        self._refused = dead.refused
         dead.close(0)
 
+    def _refusal(self) -> str | None:
+        """Why our login was refused, until one is accepted."""
+        return self._refused or (self._client.refused if self._client is not None else None)
+
+    def _is_quarrel(self) -> bool:
+        losses = list(self._losses)
+        return len(losses) == QUARREL_LOSSES and losses[-1] - losses[0] < QUARREL_SECONDS
+
     def _client_state(self, client: Client, connected: bool) -> None:
-        if client is not self._client or self._stopped:
-            return
         with self._lock:
+            if client is not self._client or self._stopped:
+                return
             before = self._state
-            session = client.session if connected else before.session
+            identity = client.identity if connected else None
+            session = before.session if identity is None else identity.session
             since = before.since if connected == before.connected else time.time()
             self._state = LinkState(
                 connected=connected, generation=before.generation + connected, session=session, since=since
             )
+            if before.connected and not connected and before.session == self._taken_up:
+                self._losses.append(time.monotonic())
             if connected:
+                self.identity = identity
+                self._refused = None
                 self._counters["reconnects"] += before.generation > 0
                 self._counters["sessions"] += session != before.session
         self._ring()

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kazoo.exceptions import MarshallingError, NoNodeError, UnimplementedError
 
-from smartstack.errors import RegistryUnavailable
+from smartstack.errors import RegistryError
 from smartstack.forms import ZooKeeperUrl
 from smartstack.instance import payload_in_name, sequence_in_name
+from smartstack.registry.options import NOBODY, ZooKeeperOptions
 from smartstack.registry.protocol import LinkStatus, Listing, Ring, Unknown
 from smartstack.registry.zookeeper import paths as tree
 from smartstack.registry.zookeeper import wire
@@ -33,12 +34,19 @@ class ZooKeeperReader:
     change costs two requests at most.
     """
 
-    def __init__(self, url: ZooKeeperUrl, *, session_timeout_seconds: float = 10.0, recursive: bool = True) -> None:
+    def __init__(
+        self,
+        url: ZooKeeperUrl,
+        *,
+        session_timeout_seconds: float = 10.0,
+        options: ZooKeeperOptions = NOBODY,
+        recursive: bool = True,
+    ) -> None:
         self._root = url.root
         self._wants_recursive = recursive
         self._recursive = recursive
         self._events: deque[tuple[int, Event]] = deque()
-        self._link = Link(url.hosts, session_timeout_seconds, self._keep_event)
+        self._link = Link(url.hosts, session_timeout_seconds, self._keep_event, options=options)
         self._generation = 0
         self._services: dict[str, Service] = {}
         self._watched: set[str] = set()
@@ -57,7 +65,7 @@ class ZooKeeperReader:
             self._generation_of_now()
             self._want(wanted.values())
             self._catch_up()
-        except RegistryUnavailable as error:
+        except RegistryError as error:
             reason = str(error)
         current = self._link.usable and self._link.state.generation == self._generation
         answer: dict[str, Listing | Unknown] = {}

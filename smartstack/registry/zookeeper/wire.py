@@ -7,11 +7,11 @@ every event goes to one place. `addWatch` and `removeWatches` are not in kazoo (
 
 import enum
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kazoo.exceptions import NoAuthError
+from kazoo.exceptions import NoAuthError, SessionClosedRequireSaslError
 from kazoo.protocol.serialization import (
     Create,
     Delete,
@@ -22,7 +22,6 @@ from kazoo.protocol.serialization import (
     int_struct,
     write_string,
 )
-from kazoo.security import OPEN_ACL_UNSAFE
 
 _REMOVE_WATCHES = 18
 ADD_WATCH = 106
@@ -99,9 +98,9 @@ def remove_watches(path: str) -> Request:
     return Request(_REMOVE_WATCHES, path, _text(path) + int_struct.pack(_ANY_WATCHER), _nothing)
 
 
-def create_persistent(path: str) -> Request:
-    """An empty node that stays, open to all: a service's directory."""
-    body = bytes(Create(path, b"", OPEN_ACL_UNSAFE, 0).serialize())
+def create_persistent(path: str, rights: Sequence[Any]) -> Request:
+    """An empty node that stays, with this ACL: a service's directory."""
+    body = bytes(Create(path, b"", rights, 0).serialize())
     return Request(Create.type, path, body, Create.deserialize)
 
 
@@ -110,7 +109,16 @@ def delete(path: str) -> Request:
     return Request(Delete.type, path, bytes(Delete(path, _ANY_VERSION).serialize()), _nothing)
 
 
-def put_ephemeral(path: str, payload: bytes, *, over: bool, instead_of: str | None) -> Request:
+def try_create(path: str, rights: Sequence[Any]) -> Request:
+    """A node is made in a step that is bound to fail, so that nobody ever sees it and no watch hears of it.
+
+    The answer is a list of two errors: RolledBackError first if the node could have been made, else why not.
+    """
+    operations = [Create(path, b"", rights, _EPHEMERAL), Delete(f"{path}/none", _ANY_VERSION)]
+    return Request(Transaction.type, path, bytes(Transaction(operations).serialize()), Transaction.deserialize)
+
+
+def put_ephemeral(path: str, payload: bytes, rights: Sequence[Any], *, over: bool, instead_of: str | None) -> Request:
     """Create this ephemeral node, deleting the one that is there (`over`) and then another: all or nothing, one step.
 
     The answer is a list with one item for each operation, in this order. If it failed, each item is an error, and
@@ -118,7 +126,7 @@ def put_ephemeral(path: str, payload: bytes, *, over: bool, instead_of: str | No
     goes, for a reader that sees the two events apart.
     """
     operations: list[Any] = [Delete(path, _ANY_VERSION)] if over else []
-    operations.append(Create(path, payload, OPEN_ACL_UNSAFE, _EPHEMERAL))
+    operations.append(Create(path, payload, rights, _EPHEMERAL))
     if instead_of is not None:
         operations.append(Delete(instead_of, _ANY_VERSION))
     body = bytes(Transaction(operations).serialize())
@@ -138,6 +146,8 @@ def read_event(buffer: bytes, offset: int) -> Event | None:
 
 def describe(error: Exception) -> str:
     """An answer that is an error, in a few words."""
+    if isinstance(error, SessionClosedRequireSaslError):
+        return "the server takes only clients that log in with sasl"
     return "no permission" if isinstance(error, NoAuthError) else type(error).__name__.removesuffix("Error")
 
 

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kazoo.exceptions import (
@@ -17,10 +18,13 @@ from kazoo.exceptions import (
 from smartstack.errors import RegistryRefused, RegistryUnavailable
 from smartstack.forms import ZooKeeperUrl
 from smartstack.instance import PAYLOAD_LIMIT
+from smartstack.registry.options import NOBODY, ZooKeeperOptions
 from smartstack.registry.protocol import HeldNode, LinkStatus, NodeId, Ring
 from smartstack.registry.zookeeper import paths as tree
 from smartstack.registry.zookeeper import wire
 from smartstack.registry.zookeeper.link import Link
+from smartstack.registry.zookeeper.rights import Rights
+from smartstack.registry.zookeeper.session_file import Saved, SessionFile
 from smartstack.registry.zookeeper.wire import Event
 
 _ROUNDS = 3
@@ -33,27 +37,55 @@ _Place = HeldNode | None
 class ZooKeeperWriter:
     """Puts and removes nodes, and knows which of them are its own.
 
-    What was seen at a path is kept as long as a watch on it stands, so that asking again costs nothing.
+    What was seen at a path is kept as long as a watch on it stands, so that asking again costs nothing. With a
+    `session_file` the session outlives the process: the next writer with this file goes on with it, and with what it
+    holds. Raises `RegistryRefused` when a file that the options name is wrong.
     """
 
-    def __init__(self, url: ZooKeeperUrl, *, session_timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: ZooKeeperUrl,
+        *,
+        session_timeout_seconds: float = 10.0,
+        options: ZooKeeperOptions = NOBODY,
+        session_file: str | None = None,
+    ) -> None:
         self._root = url.root
         self._events: deque[tuple[int, Event]] = deque()
-        self._link = Link(url.hosts, session_timeout_seconds, self._keep_event)
+        registry = f"{url} {options.auth} {options.user or ''}"
+        self._file = None if session_file is None else SessionFile(session_file, registry)
+        before = None if self._file is None else self._file.load()
+        self._link = Link(
+            url.hosts,
+            session_timeout_seconds,
+            self._keep_event,
+            options=options,
+            identity=None if before is None else before.identity,
+        )
+        self._rights = Rights(self._link)
         self._generation = 0
         self._session: int | None = None
         self._seen: dict[str, _Place] = {}
         self._put: dict[NodeId, float] = {}
         """Every place where a node was put, until it is seen to be empty: at once, or not before this moment where
         the outcome of a request is not known, as it may still come to pass."""
+        if before is not None:
+            self._put = dict.fromkeys(before.places, time.monotonic() + session_timeout_seconds)
 
     def start(self, ring: Ring) -> None:
         """Begin to connect, without waiting."""
         self._link.start(ring)
 
     def held(self, candidates: Collection[NodeId]) -> Mapping[NodeId, HeldNode]:
-        """See `RegistryWriter.held`. Costs no request while nothing changed."""
+        """See `RegistryWriter.held`. Costs no request while nothing changed.
+
+        Raises `RegistryRefused` too, when we may write nowhere and so have nothing to look after.
+        """
         self._begin()
+        self._save(exact=True)
+        self._rights.check(self._session, self._directories(candidates))
+        if self._rights.refused and not self._put:
+            raise RegistryRefused(self._rights.refused)
         places = dict.fromkeys((*candidates, *self._put))
         paths = {place: self._path(place) for place in places}
         self._look(paths.values())
@@ -81,12 +113,14 @@ class ZooKeeperWriter:
             old = self._seen[old_path] if old_path is not None else None
             leaving = old_path if old is not None and old.mine else None
             if there is None or not there.mine or there.payload != payload:
-                request = wire.put_ephemeral(path, payload, over=there is not None, instead_of=leaving)
+                over = there is not None
+                request = wire.put_ephemeral(path, payload, self._link.rights, over=over, instead_of=leaving)
             elif leaving is not None:
                 request = wire.delete(leaving)
             else:
                 return
             self._put[node] = 0.0
+            self._save()
             touched = [node] if instead_of is None else [node, instead_of]
             cause = self._write(request, touched)
             if cause is None:
@@ -110,15 +144,22 @@ class ZooKeeperWriter:
             raise _refusal(f"remove {path}", cause)
 
     def status(self) -> LinkStatus:
-        """See `RegistryWriter.status`."""
-        return self._link.status()
+        """See `RegistryWriter.status`. Who may write nowhere is not connected to any use."""
+        status = self._link.status()
+        if status.connected and self._rights.refused:
+            return replace(status, connected=False, detail=self._rights.refused)
+        notes = (self._rights.note, self._link.note, self._file.problem if self._file is not None else "")
+        return replace(status, detail="; ".join(filter(None, (status.detail, *notes))))
 
-    def stop(self) -> None:
+    def stop(self, *, leave: bool = False) -> None:
         """End the session, with which everything that is ours goes at once; takes two seconds at most.
 
-        When the server cannot be reached the nodes stay until the session times out.
+        When the server cannot be reached the nodes stay until the session times out. With `leave` they stay so long in
+        any case, or longer when another writer with the same session file takes the session up.
         """
-        self._link.stop()
+        self._link.stop(leave=leave)
+        if self._file is not None and not leave:
+            self._file.remove()
 
     def _keep_event(self, generation: int, event: Event) -> None:
         """On kazoo's thread: keep it for the loop."""
@@ -138,6 +179,24 @@ class ZooKeeperWriter:
             generation, event = self._events.popleft()
             if generation == self._generation:
                 self._seen.pop(event.path, None)
+
+    def _directories(self, candidates: Collection[NodeId]) -> Iterable[str]:
+        return (tree.absolute(self._root, place.path) for place in candidates) if candidates else (self._root or "/",)
+
+    def _save(self, *, exact: bool = False) -> None:
+        """Write down the session and every place where it may own a node, before it does.
+
+        Raises `RegistryUnavailable` where a file would stay that names this session and not all places: the session is
+        left for another then, which takes the nodes over.
+        """
+        identity = self._link.identity
+        if self._file is None or identity is None:
+            return
+        saved = Saved(identity=identity, places=frozenset(self._put))
+        if not self._file.save(saved, exact=exact):
+            self._link.renew("the session was left, because its file could not be kept up to date")
+            raise RegistryUnavailable("the session with ZooKeeper is given up for another")
+        self._file.touch()
 
     def _forget(self, place: NodeId) -> None:
         if time.monotonic() >= self._put.get(place, float("inf")):
@@ -197,7 +256,8 @@ class ZooKeeperWriter:
     def _make_parents(self, path: str) -> None:
         """Make the directories above a node; those that are there already answer so, or that we may not make them."""
         refused: Exception | None = None
-        for _request, answer in self._link.ask(map(wire.create_persistent, tree.ancestors(path))):
+        requests = [wire.create_persistent(above, self._link.rights) for above in tree.ancestors(path)]
+        for _request, answer in self._link.ask(requests):
             if isinstance(answer, NodeExistsError):
                 refused = None
             elif isinstance(answer, NoAuthError):
