@@ -7,7 +7,7 @@ from nerve import warmup
 from nerve.admission import Admission
 from nerve.health import State
 from nerve.maintenance import Maintenance, labels
-from nerve.registrations import DEFAULT_WEIGHT, Registration, adjusted
+from nerve.registrations import Registration, adjusted, weight_of
 from nerve.services import Service
 
 
@@ -38,7 +38,7 @@ def intend(
     if maintenance is not None:
         return Intent(state=state, weight=0, labels=labels(maintenance))
     if service.warmup is not None:
-        full = DEFAULT_WEIGHT if weight is None else weight
+        full = weight_of(service.main.instance)
         now = warmup.weight_at(full, service.warmup, joined_for_seconds or 0.0)
         weight = weight if now == full else now
     return Intent(state=state, weight=weight)

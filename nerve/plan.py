@@ -2,7 +2,8 @@
 
 Any prefix of a plan is safe, and after any prefix the next plan finishes the work:
 
-- removals stand first, so that a dead instance never waits for an addition that fails;
+- removals stand first, so that a dead instance never waits for an addition that fails; only a node whose instance is
+  to be registered elsewhere (its path was edited) goes after that;
 - a node is replaced in one step (`instead_of`), so that an instance that is wanted and held is never absent;
 - what is there of a service of which nothing is known yet stays there. If it is not ours (a nerve that was killed left
   it, and it would go with that one's session) it is taken over.
@@ -76,8 +77,13 @@ def plan(
         if instead_of is not None:
             keep.add(instead_of)
         puts.append(Put(node=registration.node, payload=registration.payload, instead_of=instead_of))
-    removals = [Remove(node=node) for node in sorted(mine - keep, key=lambda node: (node.path, node.node))]
-    return Plan(actions=(*removals, *puts), left_to_others=tuple(left))
+    leaving = sorted(mine - keep, key=lambda node: (node.path, node.node))
+    put = {action.node for action in puts}
+    arriving = {registration.instance.address for registration in wanted if registration.node in put}
+    announced = {registration.node.path for registration in wanted}
+    moving = [node for node in leaving if node.path not in announced and _address(node, held) in arriving]
+    gone = [Remove(node=node) for node in leaving if node not in moving]
+    return Plan(actions=(*gone, *puts, *(Remove(node=node) for node in moving)), left_to_others=tuple(left))
 
 
 def _place(registration: Registration) -> tuple[str, str]:
@@ -88,7 +94,13 @@ def _by_address(held: Mapping[NodeId, HeldNode], mine: Collection[NodeId]) -> Ma
     """Our nodes by path and by the address in them: the older names of one instance."""
     found: dict[tuple[str, str], list[NodeId]] = {}
     for node in sorted(mine, key=lambda one: (one.path, one.node)):
-        instance = decode(payload_in_name(node.node) or held[node].payload)
-        if not isinstance(instance, str):
-            found.setdefault((node.path, instance.address), []).append(node)
+        address = _address(node, held)
+        if address is not None:
+            found.setdefault((node.path, address), []).append(node)
     return found
+
+
+def _address(node: NodeId, held: Mapping[NodeId, HeldNode]) -> str | None:
+    """The address that a node says, None for one that says nothing."""
+    instance = decode(payload_in_name(node.node) or held[node].payload)
+    return None if isinstance(instance, str) else instance.address

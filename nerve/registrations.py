@@ -89,6 +89,11 @@ def adjusted(
     return replace(registration, node=node, payload=encode(instance), instance=instance, state=state)
 
 
+def weight_of(instance: Instance) -> int:
+    """The weight that readers take an instance to have."""
+    return DEFAULT_WEIGHT if instance.weight is None else instance.weight
+
+
 def rivals(places: Mapping[str, Sequence[Registration]]) -> Mapping[str, tuple[str, Registration]]:
     """The services that would take a place that another one has: each with the service that keeps it, and the place.
 

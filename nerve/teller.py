@@ -7,7 +7,7 @@ from nerve.health import State, why
 from nerve.metrics import Metrics
 from nerve.plan import Action, Put
 from nerve.registrar import Report
-from nerve.registrations import MAIN
+from nerve.registrations import MAIN, weight_of
 from nerve.roster import Turned
 from nerve.runner import CheckResult
 from nerve.services import Service
@@ -28,6 +28,7 @@ class Teller:
         self._statsd = statsd
         self._log = log
         self._names: dict[NodeId, str] = {}
+        self._weights: dict[NodeId, int] = {}
         self._problems: Mapping[str, tuple[str, ...]] = {}
         self._needs_restart: tuple[str, ...] = ()
         self._failures: Mapping[str, str] = {}
@@ -39,7 +40,9 @@ class Teller:
     def turn(self, status: Status) -> None:
         """A turn is done."""
         self._metrics.cycle()
-        self._names.update({place.node: place.service for places in status.wanted.values() for place in places})
+        for place in (place for places in status.wanted.values() for place in places):
+            self._names[place.node] = place.service
+            self._weights[place.node] = weight_of(place.instance)
         self._report(status)
         for registry, link in status.links.items():
             self._link(registry, link)
@@ -118,7 +121,9 @@ class Teller:
         for action in report.done:
             self._metrics.action(action, True)
             self._statsd.action(self._name(action.node), True)
-            self._log.info(self._sentence(action, "is"), path=action.node.path, node=action.node.node, **where)
+            weight = {"weight": self._weights.get(action.node)} if isinstance(action, Put) else {}
+            node = {"path": action.node.path, "node": action.node.node}
+            self._log.info(self._sentence(action, "is"), **node, **weight, **where)
 
     def _link(self, registry: str, link: LinkStatus) -> None:
         before = self._links.get(registry)

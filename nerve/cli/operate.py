@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from nerve.cli.talk import HEARTBEAT_TOKEN_FILE, TOKEN_FILE, Daemon, caller, daemon, duration_option, running
+from nerve.cli.talk import HEARTBEAT_TOKEN_FILE, TOKEN_FILE, Daemon, caller, duration_option, running
 from nerve.connections import established
 from nerve.draining import Draining, Verdict, judge, leftover
 from nerve.settings import Drain
@@ -44,7 +44,7 @@ def drain(
     With --wait the command returns when consumers had the time that `drain.settle` gives them and the services' ports
     have no established connection any more (exit code 0), or when `drain.timeout` or --timeout ran out (1).
     """
-    nerve = daemon(path, admin)
+    nerve = Daemon(path, admin)
     body: dict[str, Any] = {**_scopes(services, everything), "reason": reason, "owner": owner or caller()}
     if for_seconds is not None:
         body["for_seconds"] = for_seconds
@@ -63,7 +63,7 @@ def drain(
 @click.option("--all", "everything", is_flag=True, help="The maintenance of the whole host; single ones stay.")
 def undrain(path: str, admin: str | None, services: tuple[str, ...], everything: bool) -> None:
     """End the maintenance of SERVICES: they are registered with their weight again, as soon as they are well."""
-    answer = daemon(path, admin).act("/undrain", _scopes(services, everything))
+    answer = Daemon(path, admin).act("/undrain", _scopes(services, everything))
     still = {name: one["maintenance"] for name, one in answer["services"].items() if one["maintenance"]}
     ended = sorted(answer["services"].keys() - still.keys())
     click.echo(f"in use again: {', '.join(ended) or 'none'}")
@@ -79,7 +79,7 @@ def undrain(path: str, admin: str | None, services: tuple[str, ...], everything:
 def check(*, path: str, admin: str | None, service: str, timeout: float) -> int:
     """Say that SERVICE is ready: its checks run now, and one pass is enough, whatever `rise` says. Exits with 1 if it
     is not well."""
-    nerve = daemon(path, admin)
+    nerve = Daemon(path, admin)
     asked = nerve.act("/check", {"service": service})["at"]
     end = time.monotonic() + timeout
     while True:
@@ -106,7 +106,7 @@ def check(*, path: str, admin: str | None, service: str, timeout: float) -> int:
 @click.option("--token-file", help="Default: heartbeat-token in nerve's run directory, else token.")
 def heartbeat(*, path: str, admin: str | None, service: str, fail: bool, note: str, token_file: str | None) -> None:
     """Report how SERVICE is, as the service itself may do over the admin address: POST /heartbeat."""
-    nerve = daemon(path, admin)
+    nerve = Daemon(path, admin)
     group = nerve.settings.heartbeat_group is not None
     token = token_file or (HEARTBEAT_TOKEN_FILE if group else TOKEN_FILE)
     nerve.act("/heartbeat", {"service": service, "passed": not fail, "note": note}, token)
@@ -122,7 +122,7 @@ def wait(*, path: str, admin: str | None, service: str, up: bool, down: bool, ti
     """Wait for SERVICE. Exits with 0 when it has come true, with 1 when the time ran out."""
     if up == down:
         raise click.UsageError("give one of --up and --down")
-    nerve = daemon(path, admin)
+    nerve = Daemon(path, admin)
     end = time.monotonic() + timeout
     while True:
         one = nerve.status()["services"].get(service)
@@ -145,7 +145,7 @@ def wait(*, path: str, admin: str | None, service: str, up: bool, down: bool, ti
 @click.argument("level", type=click.Choice(LEVELS))
 def log_level(path: str, admin: str | None, level: str) -> None:
     """Change how much the running nerve logs."""
-    daemon(path, admin).act("/log-level", {"level": level})
+    Daemon(path, admin).act("/log-level", {"level": level})
 
 
 def is_in_use(service: dict[str, Any]) -> bool:

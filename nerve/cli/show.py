@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nerve.cli.talk import daemon, running
+from nerve.cli.talk import Daemon, running
 from smartstack.errors import SmartStackError
 from smartstack.instance import printable
 
@@ -19,7 +19,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="As the daemon give
 @_json
 def status(path: str, admin: str | None, as_json: bool) -> None:
     """Ask the running nerve what it sees: every service, its checks, its registration, and what is wrong."""
-    answer = daemon(path, admin).status()
+    answer = Daemon(path, admin).status()
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
@@ -33,7 +33,7 @@ def status(path: str, admin: str | None, as_json: bool) -> None:
 def explain(path: str, admin: str | None, service: str) -> None:
     """Follow a service from its definition over its checks to its nodes in the registry, and say what stands in the
     way, and what to do."""
-    answer = daemon(path, admin).status()
+    answer = Daemon(path, admin).status()
     for line in explain_lines(answer, service, time.time()):
         click.echo(line)
 
@@ -48,7 +48,7 @@ def maintenance() -> None:
 @_json
 def list_(path: str, admin: str | None, as_json: bool) -> None:
     """List what is in maintenance. `*` is every service of this host."""
-    answer = daemon(path, admin).status()
+    answer = Daemon(path, admin).status()
     found = answer.get("maintenance", {})
     if as_json:
         click.echo(json.dumps(found, indent=2))

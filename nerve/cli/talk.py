@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import click
@@ -43,12 +44,22 @@ def duration_option(*names: str, default: str | None = None, help: str) -> Calla
     return click.option(*names, default=default, callback=seconds, help=help, show_default=default is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Daemon:
-    """The nerve that runs on this host."""
+    """The nerve that runs on this host, and its nerve.yaml, which is read only where it is needed."""
 
-    address: TcpAddress
-    settings: Settings
+    path: str
+    admin: str | None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """nerve.yaml. Raises ConfigError when it is wrong."""
+        return load_settings(Settings, self.path, os.environ)
+
+    @cached_property
+    def address(self) -> TcpAddress:
+        """Where it is asked."""
+        return admin_address(self.admin, lambda: self.settings, self.path)
 
     def status(self) -> dict[str, Any]:
         """Its /status. Raises SmartStackError when it does not answer."""
@@ -57,12 +68,6 @@ class Daemon:
     def act(self, path: str, body: dict[str, Any], token: str = TOKEN_FILE) -> dict[str, Any]:
         """Ask for an action. Raises SmartStackError when it is refused, or may not be asked for by this user."""
         return post_action(self.address, path, body, os.path.join(self.settings.run_directory, token))
-
-
-def daemon(path: str, admin: str | None) -> Daemon:
-    """The one that `path`, nerve.yaml, belongs to. Raises ConfigError when that is wrong."""
-    settings = load_settings(Settings, path, os.environ)
-    return Daemon(admin_address(admin, lambda: settings, path), settings)
 
 
 def caller() -> str:

@@ -86,6 +86,12 @@ def was_there(seen: Held, one: Registration) -> bool:
     return one.node in seen or one.instance.address in shown(ours, one.node.path)
 
 
+def address(held: Held, node: NodeId) -> str | None:
+    """The address that a node says."""
+    instance = decode(payload_in_name(node.node) or held[node].payload)
+    return None if isinstance(instance, str) else instance.address
+
+
 def shown(held: Held, path: str) -> set[str]:
     """The addresses that a reader of this path sees."""
     nodes = [(node.node, there.payload) for node, there in held.items() if node.path == path]
@@ -134,7 +140,9 @@ def test_a_removal_never_waits_for_an_addition(held: Held, wish: list[Registrati
     """Whatever additions fail, and wherever the first one stops everything behind it, all removals were done."""
     actions = plan(visible(held, wish), wish).actions
     first_put = next((n for n, action in enumerate(actions) if isinstance(action, Put)), len(actions))
-    assert not [action for action in actions[first_put:] if isinstance(action, Remove)]
+    arriving = {one.instance.address for one in wish if one.node in {a.node for a in actions if isinstance(a, Put)}}
+    for late in (action for action in actions[first_put:] if isinstance(action, Remove)):
+        assert address(held, late.node) in arriving, "an instance that only moves, and nothing that is gone"
     done = after(held, actions[:first_put])
     for one in wish:
         if one.state is State.DOWN:
@@ -144,6 +152,21 @@ def test_a_removal_never_waits_for_an_addition(held: Held, wish: list[Registrati
     assert not {a.node for a in actions if isinstance(a, Remove)} & {
         node for node, there in after(held, survivors).items() if there.mine
     }
+
+
+@ENOUGH
+@given(a_registry(), a_wish())
+def test_an_instance_that_moves_is_never_nowhere(held: Held, wish: list[Registration]) -> None:
+    """An edited path: at no point of the plan is an instance that is up gone from every path that it was seen in."""
+    actions = plan(visible(held, wish), wish).actions
+    for one in wish:
+        paths = {
+            node.path for node, there in held.items() if there.mine and address(held, node) == one.instance.address
+        }
+        if one.state is State.UP and paths and not paths & {other.node.path for other in wish if other is not one}:
+            for cut in range(len(actions) + 1):
+                there = after(held, actions[:cut])
+                assert any(one.instance.address in shown(there, path) for path in {*paths, one.node.path})
 
 
 @ENOUGH

@@ -116,6 +116,7 @@ A, B = wanted(), wanted(service="api", port=9001)
 HEAVY = wanted(weight=200)
 ENCODED, ENCODED_HEAVY = wanted(names="payload"), wanted(names="payload", weight=200)
 MOVED = wanted(port=8081)
+ELSEWHERE = wanted(definition=ServiceDefinition(port=8080, registry_path="/elsewhere"))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,9 @@ MOVED = wanted(port=8081)
         pytest.param(mine(A), [], [Remove(node=A.node)], id="not announced any more: remove"),
         pytest.param(foreign(A), [], [], id="never announced and somebody else's: not ours"),
         pytest.param(mine(A), [B], [Remove(node=A.node), put(B)], id="removals stand before additions"),
+        pytest.param(
+            mine(A), [ELSEWHERE], [put(ELSEWHERE), Remove(node=A.node)], id="another path: first there, then not here"
+        ),
         pytest.param(mine(A), [MOVED], [Remove(node=A.node), put(MOVED)], id="another port is another instance"),
         pytest.param(
             mine(ENCODED),
