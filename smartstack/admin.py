@@ -1,14 +1,10 @@
-"""The local HTTP of a daemon: who is asked (liveness, readiness), what is measured, what the loop sees. Only GET."""
+"""The local HTTP of a daemon: who is asked (liveness, readiness), what is measured, what the loop sees, what to do."""
 
-import dataclasses
-import enum
 import ipaddress
-import json
-import math
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,63 +13,62 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from waitress import wasyncore
 
+from smartstack.actions import Action, BadRequest, read_arguments
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
+from smartstack.http_limits import LIMITS, LimitedChannel
+from smartstack.inbox import Unanswered
 from smartstack.process import Heartbeat
+from smartstack.responses import PrefixRoute, Response, Route, json_response, text_response
+from smartstack.tokens import Token, refusal
 
 HEARTBEAT_LIMIT_SECONDS: Final = 30.0
 """A loop that has not turned for so long is called dead."""
 
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_TEXT: Final = "text/plain; charset=utf-8"
 _REASONS: Final = {
     200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    409: "Conflict",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
 
-# An administrator's few requests, and no more memory for a stranger's many.
-_LIMITS: Final = {
-    "threads": 2,
-    "connection_limit": 50,
-    "backlog": 64,
-    "channel_timeout": 10,
-    "cleanup_interval": 5,
-    "asyncore_loop_timeout": 5,
-    "max_request_header_size": 16_384,
-    "max_request_body_size": 16_384,
-    # select() cannot take a descriptor above 1023.
-    "asyncore_use_poll": True,
-    "ident": "",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a route answers."""
-
-    status: int
-    body: bytes
-    content_type: str = _TEXT
-
-
-Route = Callable[[], Response]
-
 
 class AdminServer:
-    """Serves the routes on one address from threads of its own, until it is stopped.
+    """Serves routes and actions on one address from threads of its own, until it is stopped.
 
-    `routes` are exact paths. A request whose `Host` or `Origin` is not this machine's is refused: a web page that an
-    administrator's browser shows must not read a daemon's answers. No browser leaves the `Host` out, so that a plain
-    probe of HTTP/1.0 may. Port 0 takes a free one, which `address` then says.
+    `routes` are exact paths that are asked with GET. `prefixes` end in `/`, and answer for all that is below. `actions`
+    are exact paths too: only they change something, with POST, and only for who has the `token`; `other_tokens` says
+    by path which more open one.
+
+    A request whose `Host` or `Origin` is not this machine's is refused: a web page that an administrator's browser
+    shows must not read a daemon's answers. No browser leaves the `Host` out, so that a plain probe of HTTP/1.0 may.
+    Port 0 takes a free one, which `address` then says.
     """
 
-    def __init__(self, address: TcpAddress, routes: Mapping[str, Route]) -> None:
+    def __init__(
+        self,
+        address: TcpAddress,
+        routes: Mapping[str, Route],
+        actions: Mapping[str, Action] | None = None,
+        token: Token | None = None,
+        *,
+        prefixes: Mapping[str, PrefixRoute] | None = None,
+        other_tokens: Mapping[str, Token] | None = None,
+    ) -> None:
+        if actions and token is None:
+            raise ValueError("actions need a token")
         self._wanted = address
         self._routes = dict(routes)
+        self._actions = dict(actions or {})
+        self._token = token
+        self._prefixes = dict(prefixes or {})
+        self._other_tokens = dict(other_tokens or {})
         self._hosts = _LOOPBACK_HOSTS | {address.host.lower()}
         self._any_literal = _is_wildcard(address.host)
         self._server: Any = None
@@ -98,8 +93,9 @@ class AdminServer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
             self._server = waitress.server.create_server(
-                self._answer, map=self._map, sockets=[listener], clear_untrusted_proxy_headers=False, **_LIMITS
+                self._answer, map=self._map, sockets=[listener], clear_untrusted_proxy_headers=False, **LIMITS
             )
+            self._server.channel_class = LimitedChannel
         except OSError as error:
             if listener is not None:
                 listener.close()
@@ -115,10 +111,22 @@ class AdminServer:
         if self._thread is None:
             return
         # The map of connections belongs to the server's thread, so that thread has to close them.
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._map))
+        self._server.trigger.pull_trigger(self._close)
         self._thread.join(timeout=5)
         self._thread = None
-        self._server.task_dispatcher.shutdown(timeout=1)
+        workers = self._server.task_dispatcher
+        workers.shutdown(timeout=1)
+        if not workers.threads:
+            self._server.trigger.close()
+
+    def _close(self) -> None:
+        """Close all but the trigger: whoever pulls it in this moment, or after a long action, would write to a
+        descriptor that is closed or somebody else's by then."""
+        for each in list(self._map.values()):
+            if each is not self._server.trigger:
+                # What the server's own method does beyond this is to close the trigger.
+                wasyncore.dispatcher.close(each)
+        self._map.clear()
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         """The WSGI application. What a route raises beyond SmartStackError becomes waitress's 500 and its log line."""
@@ -128,11 +136,9 @@ class AdminServer:
             ("Content-Length", str(len(response.body))),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
+            *response.headers,
         ]
-        if response.status == 405:
-            headers.append(("Allow", "GET, HEAD"))
-        reason = _REASONS.get(response.status, "Status")
-        start_response(f"{response.status} {reason}", headers)
+        start_response(f"{response.status} {_REASONS.get(response.status, 'Status')}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 
     def _respond(self, environ: Mapping[str, Any]) -> Response:
@@ -142,15 +148,46 @@ class AdminServer:
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and not self._is_ours(origin):
             return text_response(403, f"this address serves its own machine only, not pages of {origin!a}")
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return text_response(405, f"{environ['REQUEST_METHOD']!a} is not served here; only GET and HEAD are")
-        route = self._routes.get(environ["PATH_INFO"])
-        if route is None:
-            return text_response(404, f"no such path; there are: {' '.join(sorted(self._routes))}")
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        route, action = self._route(path), self._actions.get(path)
+        if method in ("GET", "HEAD") and route is not None:
+            return _ask(route)
+        if method == "POST" and action is not None:
+            return self._act(path, action, environ)
+        if route is None and action is None:
+            return text_response(404, f"no such path; there are: {' '.join(self._paths())}")
+        allowed = [*(("GET", "HEAD") if route else ()), *(("POST",) if action else ())]
+        sentence = f"{method!a} is not served here; only {' and '.join(allowed)} {'are' if route else 'is'}"
+        return text_response(405, sentence, ("Allow", ", ".join(allowed)))
+
+    def _route(self, path: str) -> Route | None:
+        """What answers a GET of this path, which is decoded, but to one character for each byte."""
+        if path in self._routes:
+            return self._routes[path]
+        for prefix, below in self._prefixes.items():
+            rest = path.removeprefix(prefix)
+            if rest and rest != path:
+                # What is no UTF-8 is no name that anything has; it is looked for all the same, and not found.
+                return partial(below, rest.encode("latin-1").decode("utf-8", "replace"))
+        return None
+
+    def _paths(self) -> list[str]:
+        below = [f"{prefix}<name>" for prefix in self._prefixes]
+        return sorted([*self._routes, *below]) + [f"POST:{path}" for path in sorted(self._actions)]
+
+    def _act(self, path: str, action: Action, environ: Mapping[str, Any]) -> Response:
+        tokens = [token for token in (self._token, self._other_tokens.get(path)) if token is not None]
+        refused = refusal(tokens, environ.get("HTTP_AUTHORIZATION"))
+        if refused is not None:
+            return refused
         try:
-            return route()
+            return action(read_arguments(environ.get("CONTENT_TYPE", ""), environ["wsgi.input"].read()))
+        except BadRequest as error:
+            return text_response(400, str(error))
+        except Unanswered as error:
+            return text_response(503, str(error))
         except SmartStackError as error:
-            return text_response(500, str(error))
+            return text_response(409, str(error))
 
     def _is_ours(self, url: str) -> bool:
         """Whether the host in this URL is this machine's; never by what a foreign name may resolve to."""
@@ -159,36 +196,6 @@ class AdminServer:
         except ValueError:
             return False
         return host in self._hosts or (self._any_literal and _is_literal(host))
-
-
-def text_response(status: int, text: str) -> Response:
-    """One line of text."""
-    return Response(status, f"{text}\n".encode())
-
-
-def json_response(status: int, value: object) -> Response:
-    """Anything made of dataclasses, enumerations, mappings and sequences, as JSON with sorted keys."""
-    body = json.dumps(plain(value), sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)
-    return Response(status, f"{body}\n".encode("utf-8", "backslashreplace"), "application/json")
-
-
-def plain(value: object) -> Any:
-    """The same out of JSON's own types; what has no such form is its `str`, a number that is not finite is null."""
-    if isinstance(value, enum.Enum):
-        return plain(value.value)
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {_key(key): plain(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=str)
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def standard_routes(
@@ -223,8 +230,11 @@ def standard_routes(
     }
 
 
-def _key(key: object) -> str:
-    return str(key.value if isinstance(key, enum.Enum) else key)
+def _ask(route: Route) -> Response:
+    try:
+        return route()
+    except SmartStackError as error:
+        return text_response(500, str(error))
 
 
 def _is_literal(host: str) -> bool:

@@ -8,6 +8,8 @@ import time
 import traceback
 from typing import Any, Final, Literal
 
+from smartstack.errors import SmartStackError
+
 Form = Literal["text", "json"]
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -57,15 +59,30 @@ def configure(level: str, form: Form) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
-    handler.addFilter(_own_or_serious if level != "debug" else _everything)
     root = logging.getLogger()
     for old in list(root.handlers):
         if isinstance(old.formatter, _Lines):
             root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(level.upper())
+    set_level(level)
     # A handler that cannot write (standard error is a closed pipe) must not complain to the same pipe.
     logging.raiseExceptions = False
+
+
+def set_level(level: str) -> None:
+    """From now on log from this level on. Raises SmartStackError when it is none of `LEVELS`."""
+    if level not in LEVELS:
+        raise SmartStackError(f"cannot set the log level to {level!a}: it is one of {', '.join(LEVELS)}")
+    root = logging.getLogger()
+    for handler in root.handlers:
+        if isinstance(handler.formatter, _Lines):
+            handler.filters[:] = [_everything if level == "debug" else _own_or_serious]
+    root.setLevel(level.upper())
+
+
+def current_level() -> str:
+    """The level from which on is logged."""
+    return logging.getLevelName(logging.getLogger().level).lower()
 
 
 def _own_or_serious(record: logging.LogRecord) -> bool:

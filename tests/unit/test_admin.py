@@ -2,8 +2,10 @@
 
 import contextlib
 import enum
+import gc
 import http.client
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,10 +17,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from smartstack.admin import AdminServer, Response, json_response, standard_routes, text_response
+from smartstack.admin import AdminServer, standard_routes
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
 from smartstack.process import Heartbeat
+from smartstack.responses import Response, json_response, one_of, text_response
 from tests.support.eventually import eventually
 
 LOOPBACK = TcpAddress("127.0.0.1", 0)
@@ -98,12 +101,60 @@ def test_an_unknown_path_is_404_with_the_known_ones(path: str, server: AdminServ
     assert (answer.status, answer.body) == (404, "no such path; there are: /down /expected /hello /unexpected\n")
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
 def test_any_other_method_is_refused(method: str, server: AdminServer) -> None:
-    """Nothing that could change a state is served, on no path."""
+    """A path that is only looked at takes nothing that could change a state."""
     answer = ask(server, method=method)
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
-    assert ask(server, "/nowhere", method=method).status == 405
+    assert answer.body == f"'{method}' is not served here; only GET and HEAD are\n"
+    assert ask(server, "/nowhere", method=method).status == 404
+
+
+@pytest.fixture
+def services() -> Iterator[AdminServer]:
+    """A server with everything below one path, and a name that is hard to write."""
+    values = {"web": {"port": 80}, "käse": {"port": 81}, "a/b": {"port": 82}, "..": {"port": 83}}
+    server = AdminServer(LOOPBACK, ROUTES, prefixes={"/services/": one_of(lambda: values, "service")})
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "port"),
+    [
+        pytest.param("/services/web", 80, id="a name"),
+        pytest.param("/services/web?pretty", 80, id="a query does not belong to it"),
+        pytest.param("/services/%77eb", 80, id="decoded"),
+        pytest.param("/services/k%C3%A4se", 81, id="UTF-8"),
+        pytest.param("/services/a%2Fb", 82, id="a slash in the name"),
+        pytest.param("/services/a/b", 82, id="a slash in the path is the same"),
+        pytest.param("/services/..", 83, id="dots are a name like any other"),
+        pytest.param("/services/%2577eb", None, id="decoded once only"),
+        pytest.param("/services/../hello", None, id="no way up"),
+        pytest.param("/services/%2e%2e%2fhello", None, id="no way up in disguise"),
+        pytest.param("/services/web/", None, id="more than the name"),
+        pytest.param("/services/WEB", None, id="another name"),
+        pytest.param("/services/k%E4se", None, id="no UTF-8"),
+        pytest.param("/services/web%00", None, id="a zero byte"),
+        pytest.param("/services/", None, id="no name"),
+        pytest.param("/services", None, id="not below it"),
+    ],
+)
+def test_what_is_below_a_path_is_found_by_its_name(path: str, port: int | None, services: AdminServer) -> None:
+    """The rest of the path is a name, decoded once, without any meaning as a path; what is unknown is 404."""
+    answer = ask(services, path)
+    assert answer.status == (404 if port is None else 200)
+    assert port is None or json.loads(answer.body) == {"port": port}
+
+
+def test_an_unknown_name_is_told_the_known_ones(services: AdminServer) -> None:
+    """Who misspells a name sees how it is spelt; who misspells the path, which there are."""
+    assert ask(services, "/services/wep").body == "no such service; there are: .. a/b käse web\n"
+    assert ask(services, "/service").body == (
+        "no such path; there are: /down /expected /hello /services/<name> /unexpected\n"
+    )
+    assert ask(services, "/services/web", method="POST").status == 405
 
 
 @pytest.mark.parametrize(
@@ -197,7 +248,7 @@ def test_a_route_that_fails_unexpectedly_is_500_and_the_server_lives(server: Adm
 def test_garbage_ends_its_own_connection_only(garbage: bytes, server: AdminServer) -> None:
     """Whatever is sent, the next request is answered."""
     connection = socket.create_connection(("127.0.0.1", server.address.port), timeout=5)
-    with connection, contextlib.suppress(ConnectionError):
+    with connection, contextlib.suppress(OSError):
         connection.sendall(garbage)
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65_536):
@@ -253,6 +304,63 @@ def test_stop_frees_the_port_and_ends_the_threads() -> None:
     successor.start()
     assert ask(successor).status == 200
     successor.stop()
+
+
+def test_a_stop_meets_a_thread_that_wakes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a stop's order and its own wake-up somebody else may wake the server, which then ends: nothing is written
+    to a descriptor that is closed by then."""
+    server = AdminServer(LOOPBACK, ROUTES)
+    server.start()
+    thread, pull = server._thread, server._server.trigger._physical_pull
+    assert thread is not None
+
+    def pull_behind_another() -> None:
+        pull()
+        thread.join(timeout=5)
+        pull()
+
+    monkeypatch.setattr(server._server.trigger, "_physical_pull", pull_behind_another)
+    server.stop()
+    assert not thread.is_alive()
+
+
+def test_a_stop_does_not_wait_for_a_route_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    """What still runs ends by itself later, and finds nothing that it could break."""
+    entered, release, threads = threading.Event(), threading.Event(), threading.active_count()
+
+    def hang() -> Response:
+        entered.set()
+        release.wait(10)
+        return text_response(200, "late")
+
+    server = AdminServer(LOOPBACK, {"/hang": hang})
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.address.port), timeout=5) as connection:
+        connection.sendall(b"GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert entered.wait(5)
+        server.stop()
+        assert connection.recv(1) == b""
+    server._server.pull_trigger()  # as the thread that still runs may, in a race with the stop
+    release.set()
+    assert eventually(lambda: threading.active_count() == threads)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_servers_that_come_and_go_leave_no_descriptor() -> None:
+    """A stop gives back everything that a start took."""
+
+    def live() -> None:
+        server = AdminServer(LOOPBACK, ROUTES)
+        server.start()
+        assert ask(server).status == 200
+        server.stop()
+
+    live()
+    gc.collect()  # what earlier tests left
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        live()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 class Color(enum.Enum):

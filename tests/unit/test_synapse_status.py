@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from smartstack.admin import json_response
 from smartstack.errors import Problem
 from smartstack.instance import Instance
 from smartstack.registry.protocol import LinkStatus, Listing, Refused, Unknown
+from smartstack.responses import json_response
 from synapse.offers import Offer
 from synapse.plan import Disable, Plan
 from synapse.proxy import Admin, Observed, Refusal, Slot

@@ -1,0 +1,66 @@
+"""What the admin address takes from strangers on this machine: few connections, small requests, in little time."""
+
+import time
+from typing import Any, Final
+
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.utilities import BadRequest
+
+from smartstack.inbox import WAITING_LIMIT
+from smartstack.responses import SERVER
+
+REQUEST_SECONDS: Final = 10.0
+"""Longest time from the first byte of a request to its last."""
+
+# An administrator's few requests, and no more memory for a stranger's many.
+LIMITS: Final = {
+    # Orders that wait for the loop hold a thread each; two are left for who asks whether the loop turns.
+    "threads": WAITING_LIMIT + 2,
+    "connection_limit": 50,
+    "backlog": 64,
+    "channel_timeout": 10,
+    "cleanup_interval": 5,
+    "asyncore_loop_timeout": 5,
+    "max_request_header_size": 16_384,
+    "max_request_body_size": 16_384,
+    # select() cannot take a descriptor above 1023.
+    "asyncore_use_poll": True,
+    "ident": SERVER,
+}
+"""The settings of waitress."""
+
+
+class _LimitedParser(HTTPRequestParser):  # type: ignore[misc]
+    """waitress's own, without what a local client does not need: chunks, and time without end.
+
+    Of a request with both a length and chunks waitress believes the chunks. A proxy in front may believe the length,
+    and both would then disagree on where the next request begins.
+    """
+
+    error: Any
+
+    def __init__(self, adjustments: Any) -> None:
+        super().__init__(adjustments)
+        self._until = time.monotonic() + REQUEST_SECONDS
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        if time.monotonic() > self._until and self.error is None:
+            self.error = BadRequest("the request took too long")
+            self.completed = True
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # a length of thousands of digits
+            raise ParsingError(str(error)) from None
+        if self.chunked or "TRANSFER_ENCODING" in self.headers:
+            raise ParsingError("send the body whole, with a Content-Length")
+
+
+class LimitedChannel(HTTPChannel):  # type: ignore[misc]
+    """A connection whose requests are held to the limits."""
+
+    parser_class = _LimitedParser
