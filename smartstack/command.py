@@ -1,9 +1,11 @@
 """What the three command lines have in common: exit codes, and asking a running daemon."""
 
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import click
 
@@ -11,9 +13,13 @@ from smartstack.errors import SmartStackError
 from smartstack.forms import ADMIN, TcpAddress
 from smartstack.logs import LEVELS
 from smartstack.process import INTERRUPTED
+from smartstack.responses import SERVER
 
 ANSWER_SECONDS = 5.0
 """How long a daemon may take to answer."""
+
+_LONGEST_TOKEN: Final = 1000
+_LONGEST_SENTENCE: Final = 2000
 
 
 class HasAdmin(Protocol):
@@ -98,25 +104,92 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
 
 def fetch_status(address: TcpAddress) -> dict[str, Any]:
     """The `/status` of the daemon at its admin address. Raises SmartStackError when it does not answer."""
-    import requests  # a running daemon imports this module too, and would pay 5 MB for what only `status` needs
+    return fetch(address, "/status")
+
+
+def fetch(address: TcpAddress, path: str) -> dict[str, Any]:
+    """The JSON object that the daemon answers for this path.
+
+    Raises SmartStackError when it does not answer, and with its own sentence when it refuses.
+    """
+    return _request("GET", address, path, ANSWER_SECONDS)
+
+
+def post_action(
+    address: TcpAddress,
+    path: str,
+    body: Mapping[str, Any],
+    token_file: str | Path,
+    timeout_seconds: float = ANSWER_SECONDS,
+) -> dict[str, Any]:
+    """Have the daemon do something: POST the body as JSON, with the token in this file; the JSON object it answers.
+
+    Raises SmartStackError when the token cannot be read, when the daemon does not answer, and with the daemon's own
+    sentence when it refuses.
+    """
+    headers = {"Authorization": f"Bearer {read_token(token_file)}"}
+    return _request("POST", address, path, timeout_seconds, headers=headers, json=body)
+
+
+def readable_token(run_directory: str | Path, *names: str) -> Path:
+    """The first of these token files that this user may read; the first of all where none may be."""
+    files = [Path(run_directory) / name for name in names]
+    return next((file for file in files if os.access(file, os.R_OK)), files[0])
+
+
+def read_token(file: str | Path) -> str:
+    """The token in a file. Raises SmartStackError when there is none, or when this user may not read it."""
+    try:
+        with open(file, "rb") as opened:
+            token = opened.read(_LONGEST_TOKEN).strip()
+    except FileNotFoundError:
+        raise SmartStackError(
+            f"there is no token at {file}: start the daemon, or give the configuration of the one that runs"
+        ) from None
+    except PermissionError:
+        raise SmartStackError(f"cannot read the token {file}: run this as root or as the daemon's user") from None
+    except OSError as error:
+        raise SmartStackError(f"cannot read the token {file}: {(error.strerror or str(error)).lower()}") from error
+    # Nothing else may become a part of a header.
+    if not re.fullmatch(rb"[A-Za-z0-9_-]+", token):
+        raise SmartStackError(f"there is no token in {file}: restart the daemon, which writes a new one")
+    return token.decode("ascii")
+
+
+def _request(method: str, address: TcpAddress, path: str, timeout_seconds: float, **options: Any) -> dict[str, Any]:
+    import requests  # a running daemon imports this module too, and would pay 5 MB for what only commands need
 
     where = TcpAddress({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)
     with requests.Session() as session:
         session.trust_env = False  # a proxy from the environment cannot reach this machine's loopback
         try:
-            answer = session.get(f"http://{where}/status", timeout=ANSWER_SECONDS)
+            # A redirection would carry the token elsewhere, and none of our daemons sends one.
+            answer = session.request(
+                method, f"http://{where}{path}", timeout=timeout_seconds, allow_redirects=False, **options
+            )
+            said = _sentence(answer.headers, answer.text) if answer.status_code >= 400 else None
+            if said is not None:
+                raise SmartStackError(said)
             answer.raise_for_status()
-            status = answer.json()
+            value = answer.json()
         except requests.exceptions.ConnectionError as error:
             raise SmartStackError(
                 f"nothing answers at {where}: start the daemon, or give the `admin` address of the one that runs"
             ) from error
         except requests.exceptions.Timeout as error:
             raise SmartStackError(
-                f"the daemon at {where} did not answer within {ANSWER_SECONDS:g} s: look at its log"
+                f"the daemon at {where} did not answer within {timeout_seconds:g} s: look at its log"
             ) from error
         except requests.exceptions.RequestException as error:
             raise SmartStackError(f"what answers at {where} is no daemon of ours: {error}") from error
-    if not isinstance(status, dict):
-        raise SmartStackError(f"what answers at {where} is no daemon of ours: its /status is not a JSON object")
-    return status
+    if not isinstance(value, dict):
+        raise SmartStackError(f"what answers at {where} is no daemon of ours: its {path} is not a JSON object")
+    return value
+
+
+def _sentence(headers: Mapping[str, str], text: str) -> str | None:
+    """The sentence with which one of our daemons refuses; None when it is something else that answered."""
+    if headers.get("Server") != SERVER or not headers.get("Content-Type", "").startswith("text/plain"):
+        return None
+    words = " ".join(text.split())
+    return "".join(each for each in words if each.isprintable())[:_LONGEST_SENTENCE]
