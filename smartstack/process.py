@@ -21,6 +21,9 @@ from smartstack.wake import Wake
 BEAT_SECONDS: Final = 5.0
 """Longest time between two beats of a loop that has nothing to do."""
 
+TOUCH_SECONDS: Final = 1.0
+"""Shortest time between two touches of the heartbeat file."""
+
 FIRST_RETRY_SECONDS: Final = 0.1
 LAST_RETRY_SECONDS: Final = 5.0
 
@@ -65,21 +68,44 @@ def install_signals(wake: Wake, resync: Callable[[], None] = lambda: None) -> St
 class Heartbeat:
     """When the loop last turned, and what broke its last cycle (one line; None when it went through).
 
+    With a `file`, a beat touches it, at most once a second: who watches from outside goes by the time of its last
+    change. `problem` says why that could not be done; it is tried again with the next beat, and never stops the loop.
+
     Read by any thread. `clock` is monotonic, in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, file: Path | None = None) -> None:
         self._clock = clock
         self._last = clock()
+        self._file = file
+        self._next_touch = self._last
         self.failure: str | None = None
+        self.problem: str | None = None
 
     def beat(self) -> None:
         """The loop turns."""
         self._last = self._clock()
+        if self._file is not None and self._last >= self._next_touch:
+            self._next_touch = self._last + TOUCH_SECONDS
+            self.problem = _touch(self._file)
 
     def age_seconds(self) -> float:
         """Seconds since the last beat, or since the start when there was none."""
         return self._clock() - self._last
+
+
+def _touch(file: Path) -> str | None:
+    """Set the time of a file to now, and make it (mode 0644) where it is missing; what went wrong, if anything."""
+    try:
+        try:
+            os.utime(file)
+        except FileNotFoundError:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "wb"):
+                os.fchmod(descriptor, 0o644)
+    except OSError as error:
+        return _cannot("touch", file, error)
+    return None
 
 
 def run_loop(cycle: Callable[[], float], wake: Wake, stopping: Stopping, heartbeat: Heartbeat, log: EventLog) -> None:

@@ -104,6 +104,113 @@ def test_the_age_counts_from_the_last_beat() -> None:
     assert heartbeat.age_seconds() == 1.5
 
 
+class Beating:
+    """A heartbeat with a file and a clock that a test turns; the file is made old, so that a touch shows."""
+
+    def __init__(self, file: Path) -> None:
+        self.now = 100.0
+        self.file = file
+        self.heartbeat = Heartbeat(clock=lambda: self.now, file=file)
+
+    def is_touched(self, after_seconds: float) -> bool:
+        """Whether a beat after so many seconds touches the file."""
+        if self.file.exists():
+            os.utime(self.file, (0, 0))
+        self.now += after_seconds
+        self.heartbeat.beat()
+        return self.file.exists() and time.time() - self.file.stat().st_mtime < 60
+
+
+@pytest.fixture
+def _umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_umask")
+def test_a_beat_makes_the_heartbeat_file(tmp_path: Path) -> None:
+    """It is there after the first beat and not before, empty, and anybody may look at it, whatever the umask is."""
+    beating = Beating(tmp_path / "heartbeat")
+    assert not beating.file.exists()
+    assert beating.is_touched(0.0)
+    assert (beating.file.read_bytes(), stat.S_IMODE(beating.file.stat().st_mode)) == (b"", 0o644)
+    assert beating.heartbeat.problem is None
+
+
+def test_the_heartbeat_file_is_touched_once_a_second(tmp_path: Path) -> None:
+    """A busy loop does not write a thousand times a second, and a loop that does not beat does not touch."""
+    beating = Beating(tmp_path / "heartbeat")
+    assert [beating.is_touched(seconds) for seconds in (0.0, 0.5, 0.4, 0.2, 0.9, 0.1, 60.0, 0.1)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_file_that_was_there_keeps_its_content(tmp_path: Path) -> None:
+    """Only its time changes, and whoever removes it gets a new one."""
+    beating = Beating(tmp_path / "heartbeat")
+    beating.file.write_text("mine")
+    assert beating.is_touched(0.0)
+    assert beating.file.read_text() == "mine"
+    beating.file.unlink()
+    assert beating.is_touched(1.0)
+
+
+def test_a_file_that_cannot_be_touched_does_not_stop_the_loop(tmp_path: Path) -> None:
+    """What is wrong is kept as a sentence, and the next beat tries again; the age is that of the last beat all the
+    same."""
+    beating = Beating(tmp_path / "gone" / "heartbeat")
+    assert not beating.is_touched(5.0)
+    assert beating.heartbeat.problem == (
+        f"cannot touch {beating.file}: no such file or directory; make the directory first"
+    )
+    assert beating.heartbeat.age_seconds() == 0.0
+    (tmp_path / "gone").mkdir()
+    assert beating.is_touched(1.0)
+    assert beating.heartbeat.problem is None
+
+
+def test_a_directory_that_may_only_be_read_does_not_stop_the_loop() -> None:
+    """The kernel's own refusal, met by a process without the right to write there."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o555)
+        program = (
+            "import os; from pathlib import Path; from smartstack.process import Heartbeat\n"
+            f"heartbeat = Heartbeat(file=Path({place!r}) / 'heartbeat')\n"
+            "os.geteuid() or os.setuid(65534)\n"
+            "heartbeat.beat(); print(heartbeat.problem)"
+        )
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.stdout == (
+        f"cannot touch {place}/heartbeat: permission denied; give this user the permission to write there, or choose "
+        "another directory\n"
+    )
+
+
+def test_a_loop_that_hangs_stops_touching(tmp_path: Path, stopping: Stopping) -> None:
+    """The loop beats while it waits, and a cycle that does not end leaves the file as old as it is."""
+    file = tmp_path / "heartbeat"
+    ages: list[bool] = []
+
+    def cycle() -> float:
+        if file.exists():
+            os.utime(file, (0, 0))
+            stopping.requested = True
+        ages.append(file.exists() and file.stat().st_mtime > 0)
+        return 0.0
+
+    run_loop(cycle, Wake(), stopping, Heartbeat(clock=iter(range(100)).__next__, file=file), log)
+    assert ages == [False, False]
+    assert file.stat().st_mtime > 0
+
+
 def test_the_loop_waits_as_long_as_the_cycle_says(stopping: Stopping) -> None:
     """When nobody rings, the next cycle comes after the seconds that the last one returned."""
     cycle = Cycle(stopping, 0.05, 0.0, 0.0)
