@@ -19,8 +19,9 @@ from smartstack.instance import encode
 from smartstack.registry.options import Secret, ZooKeeperOptions
 from smartstack.registry.protocol import HeldNode
 from smartstack.registry.zookeeper import ZooKeeperWriter, session_file, wire
+from smartstack.registry.zookeeper.client import Client
 from tests.support.eventually import eventually
-from tests.support.zookeeper import ZooKeeperServer
+from tests.support.zookeeper import ControlledServer, ZooKeeperServer
 from tests.support.zookeeper_child import SESSION_SECONDS, start_child
 from tests.support.zookeeper_links import WEB, Links, Recorder, abandon, instance, mine, place, put
 
@@ -260,6 +261,38 @@ def test_who_leaves_and_is_not_followed_is_gone_after_the_time_out(
     first.stop(leave=True)
     assert place().node in nodes(zookeeper_client, zookeeper_url)
     eventually(lambda: nodes(zookeeper_client, zookeeper_url) == {}, within=5)
+
+
+def test_who_leaves_says_so_with_a_last_sign_of_life(links: Links, own_zookeeper: ControlledServer) -> None:
+    """The time-out counts from what the server heard last: the successor gets all of it, not what a ping left over."""
+    first = links.writer(ZooKeeperUrl(hosts=own_zookeeper.hosts, root=""), session_timeout_seconds=60)
+    before = own_zookeeper.requests()
+    first.stop(leave=True)
+    assert own_zookeeper.requests() == before + 1
+
+
+def test_a_connection_that_was_being_made_at_the_end_is_not_kept(
+    links: Links, zookeeper_url: ZooKeeperUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep the session alive for nobody, or take it from the successor."""
+    begun, may_go_on = threading.Event(), threading.Event()
+    connect = Client._create_connection
+
+    def slowly(client: Client, *arguments: Any, **options: Any) -> Any:
+        begun.set()
+        may_go_on.wait(10)
+        return connect(client, *arguments, **options)
+
+    monkeypatch.setattr(Client, "_create_connection", slowly)
+    first = links.writer(zookeeper_url, connected=False)
+    client = first._link._client
+    assert client is not None
+    assert begun.wait(5)
+    thread = client._connection._connection_routine
+    first.stop(leave=True)
+    assert thread.is_alive()
+    may_go_on.set()
+    eventually(lambda: not thread.is_alive())
 
 
 class _Cut(Exception):
