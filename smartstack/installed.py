@@ -27,7 +27,7 @@ def _models(group: str) -> dict[str, type]:
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         try:
             models[point.name] = point.load()
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, SyntaxError) as error:
             package = point.dist.name if point.dist else "an unknown package"
             raise SmartStackError(
                 f"cannot load '{point.name}' ({group}) of {package}: {error}; reinstall or remove that package"

@@ -9,6 +9,9 @@ from smartstack.instance import printable
 REASON_LIMIT = 200
 """Longest reason of an outcome, in characters: it stands in one log line and in one cell of a table."""
 
+_EXCERPT_LIMIT = 80
+_EXCERPT_BYTES = 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -97,6 +100,13 @@ def failed(reason: str, *, conclusive: bool = False) -> Outcome:
 def passed(reason: str, *, conclusive: bool = False) -> Outcome:
     """A pass; the reason may hold anything that came from outside."""
     return Outcome(passed=True, reason=printable(reason, REASON_LIMIT), conclusive=conclusive)
+
+
+def excerpt(answer: bytes | bytearray) -> str:
+    """The first line of an answer, which is an error's explanation more often than not; empty when there is none."""
+    lines = answer[:_EXCERPT_BYTES].strip().splitlines()
+    line = lines[0].decode("utf-8", "replace") if lines else ""
+    return line if len(line) <= _EXCERPT_LIMIT else line[: _EXCERPT_LIMIT - 1] + "~"
 
 
 def seconds_text(seconds: float) -> str:

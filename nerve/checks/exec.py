@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from nerve.checks.base import Outcome, Pace, Target, failed, passed, seconds_text
+from smartstack.forms import PROGRAM
 from smartstack.model import Form
 
 OUTPUT_LIMIT = 4096
 """How much of the end of a program's output is kept, in bytes; all of it is read, so that it never blocks."""
 
 _POLL_SECONDS = 0.05
+_PIPE_SIZE = 65_536
 
 
 def _command(value: Any) -> tuple[str, ...]:
@@ -34,11 +36,20 @@ def _command(value: Any) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def _anchor(command: tuple[str, ...], directory: str) -> tuple[str, ...]:
+    assert PROGRAM.anchor is not None
+    return (PROGRAM.anchor(command[0], directory), *command[1:])
+
+
 COMMAND = Form(
     _command,
     {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
+    anchor=_anchor,
 )
-"""A list of words, or one text that is split as a shell would split it; nothing else of a shell happens."""
+"""A list of words, or one text that is split as a shell would split it; nothing else of a shell happens.
+
+The program is a path, or a bare name that is looked up in PATH.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,15 +142,15 @@ def _drain(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
     os.set_blocking(descriptor, False)
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            ready = selector.select(min(left, _POLL_SECONDS))
-            if ready:
-                part = os.read(descriptor, 65_536)
+        ended = False
+        while not ended and (left := deadline - time.monotonic()) > 0:
+            # Looked at before the read: once it has ended, one read takes all that it left in the pipe.
+            ended = process.poll() is not None
+            if selector.select(0 if ended else min(left, _POLL_SECONDS)):
+                part = os.read(descriptor, _PIPE_SIZE)
                 if not part:
                     break
                 tail = (tail + part)[-OUTPUT_LIMIT:]
-            elif process.poll() is not None:
-                break
     with contextlib.suppress(subprocess.TimeoutExpired):  # the caller sees that it has no exit code
         process.wait(max(0.0, deadline - time.monotonic()))
     return tail

@@ -1,21 +1,32 @@
-"""The `http` check: a GET is answered with a status of 200 to 399. The only home of requests in the daemon."""
+"""The `http` check: a request is answered as expected, by default with a status of 200 to 399."""
 
+import http.client
+import io
+import socket
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, cast
+from urllib.parse import quote
 
-from nerve.checks.base import Outcome, Pace, Target, failed, passed, seconds_text
-from smartstack.forms import HOST, PORT, TcpAddress
+from nerve.checks.base import Outcome, Pace, Target, failed, seconds_text
+from nerve.checks.connection import UNIX_SOCKET, Connection, Place, connect, reason_of, socket_problems
+from nerve.checks.expectation import HEADER_NAME, SECRET_HEADER_VALUE, Answer, Expectation, doubled
+from nerve.checks.tls import Tls
+from smartstack.forms import HOST, PORT, TcpAddress, UnixSocket
 from smartstack.model import Form
 
-if TYPE_CHECKING:
-    import requests
-
 BODY_LIMIT = 65_536
-"""How much of an answer is read, in bytes; a longer body is left unread."""
+"""How much of a body is read, in bytes; the rest of a longer one is left unread."""
 
-_EXCERPT_LIMIT = 80
-_HEADERS = {"User-Agent": "smartstack-nerve", "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+ANSWER_LIMIT = 1_048_576
+"""How much is read of an answer in all, in bytes: headers, and a body in chunks of one byte."""
+
+Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT"]
+
+_HEADERS = {"User-Agent": "smartstack-nerve", "Accept": "*/*", "Accept-Encoding": "identity"}
+_OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"})
+_SAFE_IN_PATH = "!$%&'()*+,-./:;=?@[]_~"
 
 
 def _path(value: object) -> str:
@@ -26,7 +37,7 @@ def _path(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpCheck(Pace):
-    """GET a path. Passes when the status is 200 to 399 and the answer (up to 64 KiB of it) was there in time.
+    """Ask for a path. Passes when the answer (up to 64 KiB of its body) was there in time and is as expected.
 
     Redirects are an answer and are not followed. Proxies and credentials of the environment are not used.
     """
@@ -34,82 +45,98 @@ class HttpCheck(Pace):
     kind: ClassVar[str] = "http"
 
     path: Annotated[str, "the path that is asked for", Form(_path, {"type": "string", "pattern": "^/[^ ]*$"})] = "/"
+    method: Annotated[Method, "how it is asked for; a body is never sent"] = "GET"
+    headers: Annotated[
+        Mapping[Annotated[str, HEADER_NAME], Annotated[str, SECRET_HEADER_VALUE]],
+        "more headers of the request, such as {Host: web.example.com}",
+    ] = field(default_factory=dict, repr=False)
     host: Annotated[str | None, "whom to ask, if not the instance's address", HOST] = None
     port: Annotated[int | None, "whom to ask, if not the instance's port", PORT] = None
+    unix_socket: Annotated[str | None, "whom to ask, if not an address: a socket's absolute path", UNIX_SOCKET] = None
+    tls: Annotated[Tls | None, "ask by HTTPS; {} verifies against the system's authorities"] = None
+    expect: Annotated[Expectation, "what the answer must be"] = field(default_factory=Expectation)
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        yield from socket_problems(self.unix_socket, self.host, self.port)
+        yield from doubled(self.headers)
+        for name in self.headers:
+            if name.lower() in _OURS:
+                yield "headers", f"{name} is nerve's own business"
+        if self.method == "HEAD" and self.expect.body is not None:
+            yield "expect.body", "cannot be: the answer to HEAD has no body"
+        if self.method == "HEAD" and self.expect.body_regex is not None:
+            yield "expect.body_regex", "cannot be: the answer to HEAD has no body"
 
     def run(self, target: Target) -> Outcome:
-        """Raises nothing for what the network or the answer do. Imports requests on first use: it costs 5 MB, and
-        many hosts have no http check."""
-        import requests
-
-        address = TcpAddress(self.host or target.address.host, self.port or target.address.port)
+        """Raises nothing for what the network or the answer do."""
         deadline = time.monotonic() + self.timeout
-        with requests.Session() as session:
-            session.trust_env = False
-            try:
-                with session.get(
-                    f"http://{address}{self.path}",
-                    headers=_HEADERS,
-                    timeout=self.timeout,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    body = _body(response, deadline)
-                    status = f"HTTP {response.status_code}"
-                    if body is None:
-                        return failed(f"{status}, but its body was not there in {seconds_text(self.timeout)}")
-                    if 200 <= response.status_code < 400:
-                        return passed(status)
-                    return failed(f"{status}: {_excerpt(body)}" if body.strip() else status)
-            except requests.Timeout:
-                return failed(f"no answer in {seconds_text(self.timeout)}")
-            except (requests.RequestException, OSError) as error:
-                return failed(_reason(error))
-
-
-def _body(response: "requests.Response", deadline: float) -> bytes | None:
-    """The first bytes of the answer, or None when they were not there in time.
-
-    Reads what is there (`read1`), because one `read` of many bytes waits anew for each of them: an instance that
-    sends one byte a second would never run into the time-out.
-    """
-    from urllib3.exceptions import ReadTimeoutError
-
-    body = bytearray()
-    while len(body) < BODY_LIMIT:
+        address = TcpAddress(self.host or target.address.host, self.port or target.address.port)
+        place: Place = address if self.unix_socket is None else UnixSocket(self.unix_socket)
         try:
-            part = response.raw.read1(BODY_LIMIT - len(body))
-        except ReadTimeoutError:
-            return None
-        if not part:
-            break
-        body += part
-        if time.monotonic() > deadline:
-            return None
-    return bytes(body)
+            with connect(place, deadline, tls=self.tls, name=address.host, protocols=("http/1.1",)) as connection:
+                connection.send(self._request(place))
+                return self._read(connection, deadline)
+        except TimeoutError:
+            return failed(f"no answer in {seconds_text(self.timeout)}")
+        except http.client.RemoteDisconnected:
+            return failed("closed without an answer")
+        except OSError as error:
+            return failed(reason_of(error))
+        except (http.client.HTTPException, ValueError) as error:  # a ValueError for a chunk of -5 bytes
+            return failed(f"answered something that is no HTTP: {str(error).strip()}")
+
+    def _request(self, place: Place) -> bytes:
+        headers = {"Host": self._host_header(place), **_HEADERS}
+        if self.method in ("POST", "PUT"):
+            headers["Content-Length"] = "0"
+        headers |= {name.title(): value for name, value in self.headers.items()}
+        headers["Connection"] = "close"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"{self.method} {quote(self.path, safe=_SAFE_IN_PATH)} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
+
+    def _host_header(self, place: Place) -> str:
+        if isinstance(place, UnixSocket):
+            return "localhost"
+        ordinary = 80 if self.tls is None else 443
+        return str(place).removesuffix(f":{ordinary}") if place.port == ordinary else str(place)
+
+    def _read(self, connection: Connection, deadline: float) -> Outcome:
+        # It asks its socket for a file to read from, and for nothing else.
+        response = http.client.HTTPResponse(cast(socket.socket, _Readable(connection)), method=self.method)
+        with response:
+            response.begin()
+            status = f"HTTP {response.status}"
+            try:
+                body = response.read(BODY_LIMIT)
+            except TimeoutError:
+                return failed(f"{status}, but its body was not there in {seconds_text(self.timeout)}")
+            except http.client.IncompleteRead:
+                return failed(f"{status}, but its body ended too early")
+            if len(body) < BODY_LIMIT and response.length:
+                return failed(f"{status}, but its body ended too early")
+            headers: dict[str, str] = {}
+            for name, value in response.getheaders():
+                key = name.lower()
+                headers[key] = f"{headers[key]}, {value.strip()}" if key in headers else value.strip()
+            return self.expect.judge(Answer(status=response.status, headers=headers, body=body), deadline)
 
 
-def _excerpt(body: bytes) -> str:
-    """The first line of a body that is an error's explanation more often than not."""
-    line = body.strip().splitlines()[0].decode("utf-8", "replace")
-    return line if len(line) <= _EXCERPT_LIMIT else line[: _EXCERPT_LIMIT - 1] + "~"
+class _Readable(io.RawIOBase):
+    """A connection as http.client reads it, up to a limit: each of its reads ends at the connection's deadline, where
+    a socket's own time-out begins anew with every byte."""
 
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._left = ANSWER_LIMIT
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause: requests wraps `connection refused` in three layers of addresses and object ids."""
-    seen = {id(error)}
-    while True:
-        inner = next(
-            (
-                cause
-                for cause in (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
-                if isinstance(cause, BaseException) and id(cause) not in seen
-            ),
-            None,
-        )
-        if inner is None:
-            break
-        seen.add(id(inner))
-        error = inner
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text)[:1].lower() + str(text)[1:]
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._connection.receive_into(memoryview(buffer)[: self._left]) if self._left else 0
+        self._left -= count
+        return count

@@ -14,12 +14,18 @@ FOREIGN: Final = {
 
 PURE: Final = frozenset(
     {
+        "nerve.admission",
         "nerve.checks.base",
+        "nerve.cleaning",
         "nerve.health",
+        "nerve.maintenance",
+        "nerve.maintenance_orders",
         "nerve.plan",
         "nerve.registrations",
         "nerve.services",
         "nerve.settings",
+        "nerve.tethering",
+        "nerve.warmup",
         "smartstack.addresses",
         "smartstack.definition",
         "smartstack.errors",
@@ -28,6 +34,8 @@ PURE: Final = frozenset(
         "smartstack.model",
         "smartstack.registry.options",
         "smartstack.registry.protocol",
+        "smartstack.registry.survey",
+        "smartstack.responses",
         "smartstack.scalars",
         "smartstack.schema",
         "smartstack.tree",
@@ -82,25 +90,35 @@ IMPURE: Final = frozenset(
 DAEMONS: Final = frozenset({"nerve.daemon", "synapse.daemon"})
 """The wiring: above every shell, and imported by command lines only."""
 
-COMMAND_LINES: Final = frozenset({"nerve.cli", "smartstack.cli", "smartstack.command", "synapse.cli"})
+COMMAND_LINES: Final = frozenset(
+    {"nerve.cli", "nerve.cli.clean", "smartstack.cli", "smartstack.command", "synapse.cli"}
+)
 """The uppermost layer: nobody below imports them."""
 
 HOMES: Final = {
     "click": ("nerve.cli", "smartstack.cli", "smartstack.command", "synapse.cli"),
+    "grpc": ("nerve.checks.grpc",),
     "jinja2": ("synapse.render",),
     "kazoo": ("smartstack.registry.zookeeper",),
     "prometheus_client": ("nerve.metrics", "smartstack.admin", "synapse.metrics"),
-    "requests": ("nerve.checks.http", "smartstack.command"),
-    "urllib3": ("nerve.checks.http",),  # requests shows its exceptions, and the response that a body is read from
-    "waitress": ("smartstack.admin",),
+    "regex": ("nerve.checks.expectation",),
+    "requests": ("smartstack.command",),
+    "waitress": ("smartstack.admin", "smartstack.http_limits"),
     "watchdog": ("smartstack.files",),
     "yaml": ("smartstack.yaml_file",),
 }
 """Where each library of others lives: modules, or packages with all that is below them."""
 
 LAZY_IMPORTS: Final = {
-    "nerve.checks.http": ("requests", "urllib3.exceptions"),  # a nerve without http checks saves 5 MB
-    "smartstack.registry": ("smartstack.registry.directory", "smartstack.registry.zookeeper"),  # only the kind in use
+    "nerve.checks.expectation": ("regex",),  # 1.5 MB for a rare key
+    "nerve.checks.grpc": ("grpc",),  # an extra, and 11 MB
+    "nerve.checks.tls": ("ssl",),  # only where a check speaks TLS
+    "smartstack.registry": (  # only the kind in use
+        "smartstack.registry.directory",
+        "smartstack.registry.directory.survey",
+        "smartstack.registry.zookeeper",
+        "smartstack.registry.zookeeper.survey",
+    ),
 }
 """What may be imported inside a function, and where; command lines may do so freely."""
 

@@ -11,11 +11,9 @@ import pytest
 
 import nerve.settings
 import synapse.settings
-from nerve.checks.exec import ExecCheck
-from nerve.checks.http import HttpCheck
-from nerve.checks.tcp import TcpCheck
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import ConfigError
+from smartstack.installed import check_families
 from smartstack.validation import validate
 from smartstack.yaml_file import load
 
@@ -25,7 +23,7 @@ MODELS: dict[str, type[Any]] = {
     "# nerve": nerve.settings.Settings,
     "# synapse": synapse.settings.Settings,
 }
-CHECKS = {"check": {"http": HttpCheck, "tcp": TcpCheck, "exec": ExecCheck}}
+CHECKS = check_families()
 ENVIRONMENT = {"PORT": "8080", "TOO_LARGE": "70001"}
 
 
