@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nerve.maintenance import (
@@ -38,6 +38,9 @@ JUNK = st.recursive(
     max_leaves=8,
 )
 
+EXAMPLE = Maintenance(scope="*", reason="x", owner="", since=0.0, until=None)
+LONG = replace(EXAMPLE, reason="x" * 5000, owner="y" * 5000)
+
 
 @st.composite
 def a_maintenance(draw: st.DrawFn) -> Maintenance:
@@ -54,6 +57,7 @@ DRAINS = st.lists(a_maintenance(), max_size=5).map(lambda some: {one.scope: one 
 
 
 @given(a_maintenance())
+@example(LONG)
 def test_every_reader_takes_the_labels(maintenance: Maintenance) -> None:
     """Whatever was typed: a registration with these labels passes the door, unchanged."""
     said = labels(maintenance)
@@ -62,6 +66,7 @@ def test_every_reader_takes_the_labels(maintenance: Maintenance) -> None:
 
 
 @given(a_maintenance(), TIMES)
+@example(LONG, 1.0)
 def test_a_sentence_is_one_line(maintenance: Maintenance, now: float) -> None:
     """A log line and a cell of a table: printable, and not without end."""
     sentence = text(maintenance, now)
@@ -130,9 +135,6 @@ def test_no_drain_that_covers_a_service_is_overlooked(drains: Maintenances, serv
     """A service is drained exactly when some drain covers it; everything covers all."""
     assert (covering(drains, service) is not None) == any(covers(scope, service) for scope in drains)
     assert covering({**drains, EVERYTHING: replace(next(iter(drains.values()), EXAMPLE), scope="*")}, service)
-
-
-EXAMPLE = Maintenance(scope="*", reason="x", owner="", since=0.0, until=None)
 
 
 @given(
