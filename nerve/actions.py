@@ -8,6 +8,7 @@ from nerve.maintenance_orders import parse_drain, parse_undrain
 from nerve.orders import CheckNow, Order, Report
 from nerve.status import Status
 from smartstack.actions import Action, BadRequest, log_level_action, take_only
+from smartstack.errors import SmartStackError
 from smartstack.inbox import Inbox
 from smartstack.responses import Response, json_response
 
@@ -46,7 +47,12 @@ def actions(inbox: Inbox[Order], status: Callable[[], Status | None]) -> dict[st
         passed, note = arguments.get("passed", True), arguments.get("note", "")
         if not isinstance(passed, bool) or not isinstance(note, str):
             raise BadRequest("passed is to be true or false, and note a text")
-        return ask(Report(service=_service(arguments), passed=passed, note=note[:NOTE_LIMIT]))
+        service = _service(arguments)
+        if service not in services():
+            raise SmartStackError(f"{service!a} is not announced on this host: `nerve status` lists what is")
+        # Nobody waits for a turn of the loop to say that he is alive.
+        inbox.tell(Report(service=service, passed=passed, note=note[:NOTE_LIMIT]))
+        return json_response(200, {"service": service})
 
     return {
         "/drain": drain,

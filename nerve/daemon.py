@@ -75,6 +75,7 @@ def _run(path: str, settings: Settings, log: EventLog) -> int:
         host_name=socket.gethostname(),
         advertised=Advertised(path, settings.state_directory, log),
         actions_problem=lambda: None if settings.admin is None else token.problem,
+        heartbeat_problem=lambda: heartbeat.problem,
     )
     stopping = install_signals(wake, nerve.resync)
     leaving = Leaving(wake, stopping)
@@ -91,8 +92,8 @@ def _run(path: str, settings: Settings, log: EventLog) -> int:
         log.info("nerve runs", registry=settings.registry, admin=settings.admin, pid=os.getpid())
         run_loop(nerve.cycle, wake, stopping, heartbeat, log)
         if nerve.settings.on_stop == "drain" and not leaving.requested:
-            log.info("nerve stops when everything is drained; a second signal stops it at once")
             again = install_signals(wake, nerve.resync)
+            log.info("nerve stops when everything is drained; a second signal stops it at once")
             run_loop(LastTurns(nerve, desk, again, log).cycle, wake, again, heartbeat, log)
         log.info(_farewell(leave=leaving.requested or nerve.settings.on_stop == "leave"))
     finally:
@@ -106,6 +107,12 @@ def _run(path: str, settings: Settings, log: EventLog) -> int:
             admin.stop()
         statsd.stop()
     return stopping.exit_code
+
+
+def session_file(settings: Settings, registry: str) -> str:
+    """Where the session with a registry is kept for the next nerve."""
+    name = SESSION_FILE if registry == MAIN else f"session-{registry}.json"
+    return str(Path(settings.state_directory) / name)
 
 
 def _farewell(*, leave: bool) -> str:
@@ -122,13 +129,15 @@ def _registrars(settings: Settings) -> Registrars:
             settings.registry,
             session_timeout_seconds=seconds,
             options=settings.zookeeper,
-            session_file=str(Path(settings.state_directory) / SESSION_FILE),
+            session_file=session_file(settings, MAIN),
         )
     }
     for name, other in settings.registries.items():
-        session = str(Path(settings.state_directory) / f"session-{name}.json")
         writers[name] = open_writer(
-            other.url, session_timeout_seconds=seconds, options=other.zookeeper, session_file=session
+            other.url,
+            session_timeout_seconds=seconds,
+            options=other.zookeeper,
+            session_file=session_file(settings, name),
         )
     return Registrars(writers, seconds, time.monotonic)
 

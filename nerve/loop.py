@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nerve.desk import Desk
 from nerve.health import State
@@ -42,7 +42,8 @@ class Nerve:
     """The loop's state, and one turn of it. `status` may be read by any thread, all else is the loop's.
 
     `advertised` finds the address of this host for some settings; it raises ConfigError. `host_name` is the instance
-    id where the settings give none. `actions_problem` says why nobody can ask for actions, None where they can.
+    id where the settings give none. `actions_problem` says why nobody can ask for actions, None where they can, and
+    `heartbeat_problem` why the heartbeat file is not touched.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Nerve:
         host_name: str,
         advertised: Callable[[Settings], str],
         actions_problem: Callable[[], str | None] = lambda: None,
+        heartbeat_problem: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.status: Status | None = None
@@ -69,6 +71,7 @@ class Nerve:
         self._host_name = host_name
         self._advertised = advertised
         self._actions_problem = actions_problem
+        self._heartbeat_problem = heartbeat_problem
         self._clock = clock
         self._started = time.time()
         self._first_settings = live.settings
@@ -178,6 +181,11 @@ class Nerve:
         if self._reports[MAIN].unavailable is None:
             self._roster.seen(self._reports[MAIN].held, now)
 
+    def _notes(self) -> Iterable[tuple[str, str | None]]:
+        """What is wrong with what nerve keeps on disk."""
+        yield "maintenance", self._desk.problem
+        yield "heartbeat_file", self._heartbeat_problem()
+
     def _tell(self, turned: list[Turned]) -> None:
         for one in turned:
             self._teller.health(one)
@@ -204,7 +212,7 @@ class Nerve:
             maintenances=roster.maintenances,
             tethers=self._lifelines.describe(),
             problems=self._problems,
-            notes={} if self._desk.problem is None else {"maintenance": self._desk.problem},
+            notes={name: text for name, text in self._notes() if text is not None},
             needs_restart=self._live.needs_restart,
             actions_problem=self._actions_problem(),
         )

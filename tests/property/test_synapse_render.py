@@ -36,7 +36,7 @@ SHAPES = [
     r"    retry-on conn-failure empty-response 502 503 504",
     r"    http-request disable-l7-retry unless METH_GET or { method HEAD OPTIONS }",
     r"    default-server inter 10s fastinter 1s downinter 1s fall 2 rise 1 observe layer4 error-limit 3 "
-    r"on-error mark-down",
+    r"on-error mark-down pool-purge-delay 1s",
     rf"    server s\d+ {ADDRESS} weight \d{{1,3}} check( disabled)?",
 ]
 SHAPE = re.compile("|".join(f"(?:{shape})" for shape in SHAPES))

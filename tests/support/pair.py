@@ -72,11 +72,20 @@ class Daemon:
             )
         eventually(lambda: self._answers(until), within=START_SECONDS, message=f"{self._name} answers {until} with 200")
 
-    def stop(self, number: int = signal.SIGTERM, within: float = 10.0) -> int:
-        """End it as an init system would, or by another signal; its exit code."""
+    def send(self, number: int) -> None:
+        """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def wait(self, within: float = 10.0) -> int:
+        """Wait for its end; its exit code."""
+        assert self._process is not None
         return self._process.wait(within)
+
+    def stop(self, number: int = signal.SIGTERM, within: float = 10.0) -> int:
+        """End it as an init system would, or by another signal; its exit code."""
+        self.send(number)
+        return self.wait(within)
 
     def kill(self) -> None:
         """End it without warning."""
