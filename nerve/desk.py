@@ -72,7 +72,7 @@ class Desk:
             return
         services = describe_services(status)
         for envelope in self._open:
-            names = [name for name in services if _concerns(envelope.order, name)]
+            names = [name for name in services if _concerns(envelope.order, name, status.services[name].port_of)]
             envelope.answer({"services": {name: services[name] for name in names}, "at": status.at})
         self._open.clear()
 
@@ -117,10 +117,10 @@ class Desk:
         return roster.services[service].follows or service
 
 
-def _concerns(order: Order, name: str) -> bool:
+def _concerns(order: Order, name: str, port_of: str | None) -> bool:
     match order:
         case DrainOrder(scopes=scopes) | UndrainOrder(scopes=scopes):
-            return any(maintenance.covers(scope, name) for scope in scopes)
+            return any(maintenance.covers(scope, name, port_of) for scope in scopes)
         case CheckNow(service=service) | Report(service=service):
             return service == name
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from nerve.connections import established
+from nerve.connections import established_each
 from nerve.desk import Desk
 from nerve.draining import Draining, Verdict, judge, leftover
 from nerve.loop import Nerve
@@ -70,16 +70,17 @@ class LastTurns:
         return Draining(
             waited_seconds=now - self._began,
             told_for_seconds=None if self._told_at is None else now - self._told_at,
-            connections={name: self._connections(name, status) for name in status.services},
+            connections=self._connections(status),
         )
 
-    def _connections(self, name: str, status: Status) -> int:
-        address = status.services[name].probe.address
+    def _connections(self, status: Status) -> dict[str, int] | None:
+        addresses = {name: service.probe.address for name, service in status.services.items()}
         try:
-            return established(address.port, address.host)
+            counts = established_each([(address.port, address.host) for address in addresses.values()])
         except SmartStackError as error:
-            self._log.warning("connections cannot be counted", service=name, why=str(error))
-            return 0
+            self._log.warning("connections cannot be counted", why=str(error))
+            return None
+        return dict(zip(addresses, counts, strict=True))
 
 
 def is_drained(status: Status, name: str) -> bool:

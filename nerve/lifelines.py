@@ -33,12 +33,14 @@ class _Thought:
 
 
 class Lifelines:
-    """Used by the loop thread only."""
+    """Used by the loop thread only. `tethers` makes what holds the connections."""
 
-    def __init__(self, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, ring: Callable[[], None], tethers: Callable[[Callable[[Broken], None]], Tethers] = Tethers
+    ) -> None:
         self._ring = ring
         self._broken: deque[Broken] = deque()
-        self._tethers = Tethers(self._heard)
+        self._tethers = tethers(self._heard)
         self._thoughts: dict[str, _Thought] = {}
         self._wanted: dict[str, TcpAddress] = {}
 

@@ -5,7 +5,6 @@ A drain has a scope: everything on this host, or a service. A service's name cov
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,6 @@ LABELS: Final = ("maintenance", "maintenance_owner", "maintenance_since", "maint
 
 _FORMAT: Final = 1
 _LAST_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +51,7 @@ def begin(
 
 
 def end(drains: Maintenances, scope: str) -> Maintenances:
-    """The drains without the one of exactly this scope; see `still_covered` for what stays drained nevertheless."""
+    """The drains without the one of exactly this scope; one of another scope may hold for the same services."""
     return {name: one for name, one in drains.items() if name != scope} if scope in drains else drains
 
 
@@ -68,23 +66,16 @@ def next_expiry(drains: Maintenances) -> float | None:
     return min((one.until for one in drains.values() if one.until is not None), default=None)
 
 
-def covers(scope: str, service: str) -> bool:
-    """Whether a drain of this scope holds for a service."""
-    return scope in _scopes_of(service)
+def covers(scope: str, service: str, port_of: str | None = None) -> bool:
+    """Whether a drain of this scope holds for a service, which may be a further port of another one (`port_of`)."""
+    return scope in (service, port_of, EVERYTHING)
 
 
-def covering(drains: Maintenances, service: str) -> Maintenance | None:
+def covering(drains: Maintenances, service: str, port_of: str | None = None) -> Maintenance | None:
     """The drain that holds for a service, None when it is not drained: its own, else that of the service whose port it
     is, else that of everything."""
-    return next((drains[scope] for scope in _scopes_of(service) if scope in drains), None)
-
-
-def still_covered(drains: Maintenances, scope: str) -> tuple[Maintenance, ...]:
-    """What drains this scope or a part of it, after the drain of the scope itself was ended: `web` may be drained with
-    everything else, or have a port that is drained by itself."""
-    wider = covering(drains, scope)
-    narrower = [one for name, one in sorted(drains.items()) if scope in _scopes_of(name)[1:]]
-    return (*([] if wider is None else [wider]), *narrower)
+    scopes = [service, *([] if port_of is None else [port_of]), EVERYTHING]
+    return next((drains[scope] for scope in scopes if scope in drains), None)
 
 
 def text(maintenance: Maintenance, now: float) -> str:
@@ -110,24 +101,6 @@ def labels(maintenance: Maintenance) -> dict[str, str]:
         None if maintenance.until is None else _time(maintenance.until),
     )
     return {label: value for label, value in zip(LABELS, said, strict=True) if value is not None}
-
-
-def recall(scope: str, labels: Mapping[str, str]) -> Maintenance | None:
-    """The drain that a registration's labels tell of, None when they tell of none: the registry remembers for a nerve
-    that cannot read its own file. What the node says of it is to the second."""
-    reason, owner, since, until = (labels.get(label) for label in LABELS)
-    if not reason or since is None or not _TIME.fullmatch(since) or (until and not _TIME.fullmatch(until)):
-        return None
-    try:
-        return Maintenance(
-            scope=scope,
-            reason=reason,
-            owner=owner or "",
-            since=datetime.fromisoformat(since).timestamp(),
-            until=datetime.fromisoformat(until).timestamp() if until else None,
-        )
-    except ValueError:
-        return None
 
 
 def one_line(text: str, limit: int) -> str:
@@ -191,14 +164,6 @@ def _moment(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value <= _LAST_TIME else None
-
-
-def _scopes_of(name: str) -> tuple[str, ...]:
-    """The scopes that cover a name, the narrowest first: itself, the services whose port it may be, everything."""
-    if name == EVERYTHING:
-        return (EVERYTHING,)
-    parts = name.split(".")
-    return (*(".".join(parts[:count]) for count in range(len(parts), 0, -1)), EVERYTHING)
 
 
 def _reason(maintenance: Maintenance) -> str:

@@ -27,8 +27,7 @@ class MaintenanceStore:
 
         Where the file cannot be used, `problem` says so; it is put aside for somebody to look at, and nothing is
         drained by it. To drain everything instead would let one bad version, or one bad distribution of files, empty a
-        whole fleet; what is wrongly put back to work still has to pass its checks. The nodes in the registry say the
-        same a second time: `maintenance.recall` reads it.
+        whole fleet; what is wrongly put back to work still has to pass its checks.
         """
         try:
             with open(self._path, "rb") as file:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from nerve.admission import Admission
 from nerve.health import Result, State
 from nerve.plan import Action, Put
-from nerve.registrations import DEFAULT_WEIGHT
+from nerve.registrations import weight_of
 from nerve.status import Status, registered
 
 
@@ -109,8 +109,7 @@ def _services(status: Status) -> Iterator[Metric]:
         if None not in there:
             in_registry.add_metric([name], float(all(there)))
         maintenance.add_metric([name], float(status.maintenance(name) is not None))
-        instance = places[0].instance
-        weight.add_metric([name], float(DEFAULT_WEIGHT if instance.weight is None else instance.weight))
+        weight.add_metric([name], float(weight_of(places[0].instance)))
         tethered.add_metric([name], float(status.tethers.get(name) == "held"))
     yield from (up, in_registry, maintenance, weight, tethered)
 

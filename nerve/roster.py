@@ -12,7 +12,7 @@ from nerve.admission import Admission, admit
 from nerve.health import Result, ServiceHealth, State, observe, refuse, reshape
 from nerve.intent import Intent, intend, places
 from nerve.maintenance import Maintenance, Maintenances, covering
-from nerve.registrations import DEFAULT_WEIGHT, MAIN, Registration
+from nerve.registrations import MAIN, Registration, weight_of
 from nerve.services import Service
 from nerve.settings import FlapDamping, PublishLimit
 from smartstack.instance import decode, payload_in_name
@@ -98,7 +98,7 @@ class Roster:
 
     def maintenance(self, name: str) -> Maintenance | None:
         """What holds for this service."""
-        return covering(self.maintenances, name)
+        return covering(self.maintenances, name, self.services[name].port_of)
 
     def result(self, name: str, check: str, result: Result) -> list[Turned]:
         """A check gave a result."""
@@ -161,7 +161,7 @@ class Roster:
         joined_for = None if joined is None else now - joined
         dues = [] if admission.until is None else [admission.until]
         if service.warmup is not None and joined_for is not None:
-            step = warmup.next_step(_full(service), service.warmup, joined_for)
+            step = warmup.next_step(weight_of(service.main.instance), service.warmup, joined_for)
             dues += [] if step is None else [now + step]
         self._due.pop(name, None)
         if dues:
@@ -191,15 +191,10 @@ class Roster:
         self._places.pop(name, None)
 
 
-def _full(service: Service) -> int:
-    weight = service.main.instance.weight
-    return DEFAULT_WEIGHT if weight is None else weight
-
-
 def _warm_for(service: Service, there: HeldNode, node: NodeId) -> float:
     """How long ago an instance joined, going by the weight that its node has."""
     if service.warmup is None:
         return 0.0
     instance = decode(payload_in_name(node.node) or there.payload)
-    weight = None if isinstance(instance, str) else instance.weight
-    return warmup.resume(_full(service), service.warmup, DEFAULT_WEIGHT if weight is None else weight)
+    weight = None if isinstance(instance, str) else weight_of(instance)
+    return warmup.resume(weight_of(service.main.instance), service.warmup, weight)

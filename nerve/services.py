@@ -4,7 +4,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from nerve.checks.base import Check
-from nerve.registrations import MAIN, Host, Registration, registrations, rivals
+from nerve.health import State
+from nerve.maintenance import LABELS
+from nerve.registrations import MAIN, Host, Registration, adjusted, registrations, rivals
 from nerve.settings import Announcement, Settings
 from smartstack.definition import Endpoint, ServiceDefinition, Tether
 from smartstack.forms import TcpAddress
@@ -24,12 +26,14 @@ class Probe:
 class Service:
     """One announced service: its places in registries, the main one first, and how it is checked.
 
-    `follows` names the service whose health this one shares: it is one more port of that one and has no checks.
+    `port_of` names the service that it is a further port of, None for a service by itself; `follows` the one whose
+    health it shares, because it is a port without checks.
     `warmup` is how many seconds its weight grows after it joined, None where it joins with its full weight.
     """
 
     places: tuple[Registration, ...]
     probe: Probe
+    port_of: str | None = None
     follows: str | None = None
     tether: Tether = "conclusive"
     warmup: float | None = None
@@ -67,7 +71,8 @@ def announced(
             problems[name] = f"is announced, but {settings.services} holds no valid definition {name}.yaml{meant}"
             continue
         places = registrations(host, name, definition, announcement)
-        refusal = decode(places[0].payload)
+        # Also with what a maintenance adds: a drain must not become a hole.
+        refusal = decode(adjusted(places[0], State.UNKNOWN, weight=0, labels=dict.fromkeys(LABELS, "")).payload)
         if isinstance(refusal, str):
             problems[name] = f"cannot be announced, because every reader would refuse it: {refusal}"
             continue
@@ -79,6 +84,7 @@ def announced(
         services[name] = Service(
             places=tuple(place for place in places if place.registry not in missing),
             probe=Probe(address=TcpAddress(places[0].instance.host, places[0].instance.port), checks=checks),
+            port_of=parent,
             follows=parent if not checks else None,
             tether=definition.tether,
             warmup=definition.warmup,

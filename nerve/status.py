@@ -128,7 +128,7 @@ class Status:
 
     def maintenance(self, service: str) -> Maintenance | None:
         """What holds for this service."""
-        return covering(self.maintenances, service)
+        return covering(self.maintenances, service, self.services[service].port_of)
 
     def places(self) -> dict[str, list[Registration]]:
         """The places by service, the main one first."""

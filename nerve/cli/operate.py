@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from nerve.cli.talk import HEARTBEAT_TOKEN_FILE, TOKEN_FILE, Daemon, caller, duration_option, running
-from nerve.connections import established
+from nerve.connections import established_each
 from nerve.draining import Draining, Verdict, judge, leftover
 from nerve.settings import Drain
 from smartstack.addresses import split_port
@@ -175,7 +175,7 @@ def _wait_until_safe(nerve: Daemon, names: list[str], limits: Drain) -> int:
         moment = Draining(
             waited_seconds=now - began,
             told_for_seconds=None if told_at is None else now - told_at,
-            connections={name: _connections(one["address"]) for name, one in drained.items()},
+            connections=_connections({name: one["address"] for name, one in drained.items()}),
         )
         verdict = judge(moment, limits)
         if verdict is Verdict.SAFE:
@@ -189,9 +189,10 @@ def _wait_until_safe(nerve: Daemon, names: list[str], limits: Drain) -> int:
         time.sleep(POLL_SECONDS)
 
 
-def _connections(address: str) -> int:
-    split = split_port(address)
-    return 0 if split is None else established(split[1], split[0])
+def _connections(addresses: dict[str, str]) -> dict[str, int]:
+    """Raises SmartStackError when they cannot be counted."""
+    ends = [split for split in map(split_port, addresses.values()) if split is not None]
+    return dict(zip(addresses, established_each([(port, host) for host, port in ends]), strict=True))
 
 
 def _scopes(services: tuple[str, ...], everything: bool) -> dict[str, Any]:

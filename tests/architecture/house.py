@@ -20,6 +20,10 @@ PURE: Final = frozenset(
         "nerve.health",
         "nerve.maintenance",
         "nerve.maintenance_orders",
+        "nerve.draining",
+        "nerve.intent",
+        "nerve.orders",
+        "nerve.roster",
         "nerve.plan",
         "nerve.registrations",
         "nerve.services",
@@ -91,12 +95,22 @@ DAEMONS: Final = frozenset({"nerve.daemon", "synapse.daemon"})
 """The wiring: above every shell, and imported by command lines only."""
 
 COMMAND_LINES: Final = frozenset(
-    {"nerve.cli", "nerve.cli.clean", "smartstack.cli", "smartstack.command", "synapse.cli"}
+    {
+        "nerve.cli",
+        "nerve.cli.clean",
+        "nerve.cli.operate",
+        "nerve.cli.show",
+        "nerve.cli.talk",
+        "smartstack.cli",
+        "smartstack.command",
+        "synapse.cli",
+    }
 )
 """The uppermost layer: nobody below imports them."""
 
 HOMES: Final = {
     "click": ("nerve.cli", "smartstack.cli", "smartstack.command", "synapse.cli"),
+    "datadog": ("nerve.statsd",),
     "grpc": ("nerve.checks.grpc",),
     "jinja2": ("synapse.render",),
     "kazoo": ("smartstack.registry.zookeeper",),
@@ -113,6 +127,7 @@ LAZY_IMPORTS: Final = {
     "nerve.checks.expectation": ("regex",),  # 1.5 MB for a rare key
     "nerve.checks.grpc": ("grpc",),  # an extra, and 11 MB
     "nerve.checks.tls": ("ssl",),  # only where a check speaks TLS
+    "nerve.statsd": ("datadog.dogstatsd.base",),  # 8 MB, for the few who have statsd
     "smartstack.registry": (  # only the kind in use
         "smartstack.registry.directory",
         "smartstack.registry.directory.survey",

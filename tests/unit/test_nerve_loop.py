@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 
@@ -24,6 +24,7 @@ from nerve.settings import Announcement, Settings
 from nerve.statsd import Statsd
 from nerve.status import Status, describe, describe_services, ready
 from nerve.teller import Teller
+from nerve.tether import Broken, Tethers
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import ConfigError, Problem
 from smartstack.forms import DirectoryUrl, TcpAddress
@@ -59,6 +60,28 @@ class ScriptedRunner(Runner):
         return stuck
 
 
+class ScriptedTethers(Tethers):
+    """No sockets: the test says which connections end, and how."""
+
+    def __init__(self, heard: Callable[[Broken], None]) -> None:
+        self.wanted: Mapping[str, TcpAddress] = {}
+        self.heard = heard
+
+    def hold(self, wanted: Mapping[str, TcpAddress]) -> None:
+        self.wanted = dict(wanted)
+
+    def held(self) -> Mapping[str, tuple[str, int]]:
+        return dict.fromkeys(self.wanted, ("127.0.0.1", 40_000))
+
+    def stop(self) -> None:
+        self.wanted = {}
+
+    def broke(self, service: str, *, refused: bool, at: float) -> None:
+        """The connection to this service ended."""
+        address = self.wanted[service]
+        self.heard(Broken(service=service, address=address, refused=refused, reason="it was closed", at=at))
+
+
 class Site:
     """A host: its files, its nerve, its clock."""
 
@@ -69,13 +92,17 @@ class Site:
         self.writer = self.memory.writer()
         self.writer.start(lambda: None)
         self.runner = ScriptedRunner()
-        self.lifelines = Lifelines(lambda: None)
+        self.lifelines = Lifelines(lambda: None, self.make_tethers)
         self.inbox: Inbox[Order] = Inbox(lambda: None)
         self.store = MaintenanceStore(str(directory / "state"))
         self.wall = 1_700_000_000.0
         self.address: str | None = "10.0.0.5"
         self.settings("web")
         self.service("web")
+
+    def make_tethers(self, heard: Callable[[Broken], None]) -> ScriptedTethers:
+        self.tethers = ScriptedTethers(heard)
+        return self.tethers
 
     def begin(self) -> None:
         """Start nerve, without a turn."""

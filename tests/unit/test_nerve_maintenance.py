@@ -20,8 +20,6 @@ from nerve.maintenance import (
     labels,
     load,
     next_expiry,
-    recall,
-    still_covered,
     text,
 )
 
@@ -79,32 +77,21 @@ def test_the_end_of_a_drain_is_that_of_its_scope(ended: str, left: list[str]) ->
         pytest.param(["*", "web"], "web", "web", id="its own before everything"),
         pytest.param(["*", "web", "web.admin"], "web.admin", "web.admin", id="its own before all others"),
         pytest.param(["*", "web"], "web.admin", "web", id="its service's before everything"),
-        pytest.param(["a"], "a.b.c", "a", id="a port with a point in its name"),
         pytest.param(["a.b"], "a.b.c", "a.b", id="a port of a service with a point in its name"),
+        pytest.param(["a"], "a.b.c", None, id="a service whose name only begins the name of the one whose port it is"),
     ],
 )
 def test_which_drain_holds_for_a_service(scopes: list[str], service: str, holds: str | None) -> None:
     """The narrowest one that covers it."""
-    drains = drained(*scopes)
-    found = covering(drains, service)
+    drains, port_of = drained(*scopes), service.rpartition(".")[0] or None
+    found = covering(drains, service, port_of)
     assert (None if found is None else found.scope) == holds
-    assert any(covers(scope, service) for scope in scopes) == (holds is not None)
+    assert any(covers(scope, service, port_of) for scope in scopes) == (holds is not None)
 
 
-@pytest.mark.parametrize(
-    ("ended", "left", "still"),
-    [
-        pytest.param("web", [], [], id="nothing else"),
-        pytest.param("web", ["api"], [], id="another service"),
-        pytest.param("web", ["*"], ["*"], id="everything is drained"),
-        pytest.param("web", ["*", "web.admin"], ["*", "web.admin"], id="and one of its ports"),
-        pytest.param("web.admin", ["web"], ["web"], id="the service whose port it is"),
-        pytest.param("*", ["web", "api"], ["api", "web"], id="single services"),
-    ],
-)
-def test_what_stays_drained_after_an_end(ended: str, left: list[str], still: list[str]) -> None:
-    """Whoever ends a drain is told what drains the same, or a part of it, all the same: the wider one first."""
-    assert [one.scope for one in still_covered(end(drained(ended, *left), ended), ended)] == still
+def test_a_name_is_not_what_makes_a_port() -> None:
+    """`web.v2` with a definition of its own is another service than `web`, and is not drained with it."""
+    assert covering(drained("web"), "web.v2") is None
 
 
 def test_a_drain_ends_by_itself() -> None:
@@ -170,26 +157,6 @@ def test_labels_of_a_registration() -> None:
         "maintenance_since": "2026-03-01T12:00:00Z",
     }
     assert tuple(labels(WEB)) == LABELS
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        pytest.param({}, id="none"),
-        pytest.param({"zone": "a"}, id="others"),
-        pytest.param({"maintenance": "x"}, id="no beginning"),
-        pytest.param({"maintenance": "", "maintenance_since": "2026-03-01T12:00:00Z"}, id="no reason"),
-        pytest.param({"maintenance": "x", "maintenance_since": "yesterday"}, id="no time"),
-        pytest.param({"maintenance": "x", "maintenance_since": "2026-13-01T12:00:00Z"}, id="a time that never was"),
-        pytest.param(
-            {"maintenance": "x", "maintenance_since": "2026-03-01T12:00:00Z", "maintenance_until": "soon"},
-            id="no time as its end",
-        ),
-    ],
-)
-def test_labels_that_tell_of_no_drain(labels: dict[str, str]) -> None:
-    """What stands in a registry may be anybody's."""
-    assert recall("web", labels) is None
 
 
 def written(**changes: Any) -> bytes:

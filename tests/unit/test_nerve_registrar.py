@@ -17,10 +17,11 @@ from tests.support.registries import MemoryRegistry, MemoryWriter
 
 HOST = Host(address="10.0.0.5", instance_id="host5", labels={}, node_names="address")
 TRUCE = 10.0
+PORTS = {"api": 8081, "db": 5432, "web": 8080}
 
 
 def wanted(service: str, state: State = State.UP) -> Registration:
-    return registration(HOST, service, ServiceDefinition(port=8080), Announcement(), state)
+    return registration(HOST, service, ServiceDefinition(port=PORTS[service]), Announcement(), state)
 
 
 WEB, API, DB = wanted("web"), wanted("api"), wanted("db")
