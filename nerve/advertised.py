@@ -102,6 +102,13 @@ class _LookUp(threading.Thread):
         self.found = self._look_up()
 
 
+def kept_address(directory: str) -> str | None:
+    """The last address that a nerve with this state directory announced, whatever its settings were; None if none is
+    kept there."""
+    kept = _load(Path(directory) / KEPT_FILE)
+    return None if kept is None else kept[1]
+
+
 def _load(file: Path) -> tuple[_Wanted, str] | None:
     """What was kept; a file that is not there or is no such file is as good as none."""
     try:

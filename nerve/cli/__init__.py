@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from nerve.address import advertised_address
+from nerve.cli.clean import clean
 from nerve.cli.operate import check, drain, heartbeat, log_level, undrain, wait
 from nerve.cli.show import explain, maintenance, status
 from nerve.cli.talk import config
@@ -63,7 +64,7 @@ def check_config(path: str) -> None:
     click.echo(f"ok: {_count(len(found.services), 'service')}")
 
 
-for _command in (status, explain, maintenance, drain, undrain, check, heartbeat, wait, log_level):
+for _command in (status, explain, maintenance, drain, undrain, check, heartbeat, wait, log_level, clean):
     cli.add_command(_command)
 
 

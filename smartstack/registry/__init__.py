@@ -6,6 +6,7 @@ A kind's module is imported only when a URL of that kind is opened: kazoo costs 
 from smartstack.forms import DirectoryUrl, RegistryUrl
 from smartstack.registry.options import NOBODY, ZooKeeperOptions
 from smartstack.registry.protocol import RegistryReader, RegistryWriter
+from smartstack.registry.survey import Surveyor
 
 
 def open_reader(
@@ -48,3 +49,17 @@ def open_writer(
         options=options,
         session_file=session_file,
     )
+
+
+def open_surveyor(url: RegistryUrl, *, options: ZooKeeperOptions = NOBODY, session_file: str | None = None) -> Surveyor:
+    """The surveyor for a registry, not started yet. A directory has no use for options and session file.
+
+    `session_file` is only read. Raises `RegistryRefused` when a file that the options name is wrong.
+    """
+    if isinstance(url, DirectoryUrl):
+        from smartstack.registry.directory.survey import DirectorySurveyor
+
+        return DirectorySurveyor(url)
+    from smartstack.registry.zookeeper.survey import ZooKeeperSurveyor
+
+    return ZooKeeperSurveyor(url, options=options, session_file=session_file)

@@ -88,7 +88,7 @@ def judge(node: str, payload: bytes, version: int, *, owned: bool) -> Record | R
         return Refused(node=printable(node), reason="its name is not printable")
     if len(payload) > PAYLOAD_LIMIT:
         return Refused(node=printable(node), reason=f"payload is over the limit of {PAYLOAD_LIMIT} bytes")
-    if not owned and not _is_static(payload):
+    if not owned and not is_static(payload):
         if is_leftover(payload):
             return None
         instance = decode(payload)
@@ -110,7 +110,8 @@ def is_leftover(payload: bytes) -> bool:
     return not isinstance(instance, str) and encode(instance) == payload
 
 
-def _is_static(payload: bytes) -> bool:
+def is_static(payload: bytes) -> bool:
+    """Whether a file says of itself that it was written by hand and has no owner."""
     try:
         data = json.loads(payload)
     except (ValueError, RecursionError):
