@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from smartstack.instance import NAME, printable
+from smartstack.instance import MAINTENANCE_LABEL, NAME, printable
 
 EVERYTHING: Final = "*"
 """The scope of a drain of all services of this host."""
@@ -19,7 +19,7 @@ REASON_LIMIT: Final = 200
 OWNER_LIMIT: Final = 80
 """Longest reason and longest name of an owner that are shown and registered, in characters."""
 
-LABELS: Final = ("maintenance", "maintenance_owner", "maintenance_since", "maintenance_until")
+LABELS: Final = (MAINTENANCE_LABEL, *(f"{MAINTENANCE_LABEL}_{word}" for word in ("owner", "since", "until")))
 """The labels that a drained instance carries."""
 
 _FORMAT: Final = 1

@@ -24,6 +24,10 @@ LABEL_LIMIT = 64
 WEIGHT_RANGE = range(0, 257)
 """HAProxy's range of server weights; 0 means draining."""
 
+MAINTENANCE_LABEL = "maintenance"
+"""The label that says why an instance with weight 0 is drained; who did it, since and until when stand beside it, with
+a suffix each."""
+
 _TEXT_LIMIT = 1000
 _ENCODED_NAME = re.compile(r"base64_(\d{1,6})_([A-Za-z0-9_=-]*?)(?:_(-?\d{10,}))?")
 _SEQUENCE = re.compile(r".*_(-?\d{10})")

@@ -12,6 +12,7 @@ from smartstack.command import admin_address, config_option, fetch_status, log_o
 from smartstack.definitions import load_settings
 from smartstack.errors import ConfigError, SmartStackError
 from smartstack.installed import check_families
+from smartstack.instance import MAINTENANCE_LABEL, printable
 from smartstack.live import LiveConfiguration
 from smartstack.logs import configure
 from smartstack.wake import Wake
@@ -129,9 +130,16 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
             lines.append(f"  definition not in use: {service['refused_definition']}")
         for each in service["instances"]:
             weight = "" if each["weight"] is None else f"  weight {each['weight']}"
-            lines.append(f"  {each['address']:<24} {each['state']}{weight}")
+            lines.append(f"  {each['address']:<24} {each['state']}{weight}{_maintenance(each['labels'])}")
         lines.extend(f"  refused node {each['node']}: {each['reason']}" for each in service["refused_nodes"])
     return lines
+
+
+def _maintenance(labels: dict[str, str]) -> str:
+    """Why an instance is drained, as its nerve says."""
+    reason = labels.get(MAINTENANCE_LABEL)
+    owner = labels.get(f"{MAINTENANCE_LABEL}_owner")
+    return "" if reason is None else f"  {printable(reason, 200)}" + (f" ({printable(owner)})" if owner else "")
 
 
 def main() -> None:

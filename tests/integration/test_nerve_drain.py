@@ -1,5 +1,6 @@
 """Maintenance and drain on real daemons: nobody is cut off, nobody is sent there, and everybody is told why."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -234,3 +235,7 @@ def test_synapse_sends_nothing_to_what_nerve_drains(any_host: Host) -> None:
         eventually(lambda: client.requests > requests + 100)
         assert client.answers[drained] == count
         assert not client.failures
+    synapse = subprocess.run(
+        [NERVE.replace("nerve", "synapse"), "status", "--admin", host.admin], capture_output=True, text=True, check=True
+    )
+    assert re.search(rf"{drained} +draining +weight 0 +deploy \(", synapse.stdout)
