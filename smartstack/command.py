@@ -125,9 +125,14 @@ def post_action(
     """Have the daemon do something: POST the body as JSON, with the token in this file; the JSON object it answers.
 
     Raises SmartStackError when the token cannot be read, when the daemon does not answer, and with the daemon's own
-    sentence when it refuses.
+    sentence when it refuses, or when it knows why there is no token.
     """
-    headers = {"Authorization": f"Bearer {read_token(token_file)}"}
+    try:
+        headers = {"Authorization": f"Bearer {read_token(token_file)}"}
+    except SmartStackError as error:
+        if (problem := _actions_problem(address)) is not None:
+            raise SmartStackError(f"refused: {problem}") from error
+        raise
     return _request("POST", address, path, timeout_seconds, headers=headers, json=body)
 
 
@@ -154,6 +159,15 @@ def read_token(file: str | Path) -> str:
     if not re.fullmatch(rb"[A-Za-z0-9_-]+", token):
         raise SmartStackError(f"there is no token in {file}: restart the daemon, which writes a new one")
     return token.decode("ascii")
+
+
+def _actions_problem(address: TcpAddress) -> str | None:
+    """What the daemon says of why no action can be asked for; None where it says nothing."""
+    try:
+        problem = fetch_status(address).get("actions_problem")
+    except SmartStackError:
+        return None
+    return problem if isinstance(problem, str) else None
 
 
 def _request(method: str, address: TcpAddress, path: str, timeout_seconds: float, **options: Any) -> dict[str, Any]:

@@ -175,7 +175,8 @@ def notify(state: str) -> None:
 
 
 class ProcessLock:
-    """One process for one directory, for as long as this process lives: a flock on a file that holds its pid.
+    """One process for one directory, for as long as this process lives: a flock on a file that holds its pid, where the
+    disk has room for it.
 
     The file stays when the lock is gone: to remove it would let two processes lock two files of one name. The
     descriptor is not inherited, so that a HAProxy that outlives its synapse does not hold the lock.
@@ -194,8 +195,6 @@ class ProcessLock:
             raise SmartStackError(_cannot("lock", self._path, error)) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
             pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -206,6 +205,10 @@ class ProcessLock:
         except OSError as error:
             os.close(descriptor)
             raise SmartStackError(_cannot("lock", self._path, error)) from error
+        # The number is for people: a full disk keeps no daemon from its start.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._descriptor = descriptor
         return self
 

@@ -51,6 +51,7 @@ def drain(
     answer = nerve.act("/drain", body)
     names = sorted(answer["services"])
     click.echo(f"in maintenance: {', '.join(names) or 'no service yet'}")
+    _say_untold(answer["services"])
     if not wait:
         return 0
     limits = nerve.settings.drain
@@ -67,6 +68,7 @@ def undrain(path: str, admin: str | None, services: tuple[str, ...], everything:
     still = {name: one["maintenance"] for name, one in answer["services"].items() if one["maintenance"]}
     ended = sorted(answer["services"].keys() - still.keys())
     click.echo(f"in use again: {', '.join(ended) or 'none'}")
+    _say_untold(answer["services"])
     for name, one in sorted(still.items()):
         scope = "the whole host (nerve undrain --all)" if one["scope"] == "*" else f"{one['scope']}"
         click.echo(f"{name} is still in maintenance, by that of {scope}: {one['reason']}")
@@ -158,6 +160,23 @@ def is_out_of_use(service: dict[str, Any]) -> bool:
     if service["maintenance"] is not None and service["registered"] is True:
         return True
     return all(place["present"] is False for place in service["places"])
+
+
+def untold(services: dict[str, Any]) -> str | None:
+    """Which services' registries could not be told of a change that is kept; None where all were."""
+    names = sorted(
+        name
+        for name, one in services.items()
+        if any(place["registered"] is None or place["error"] for place in one["places"])
+    )
+    if not names:
+        return None
+    return f"not told to the registry yet: {', '.join(names)}; it is kept, and told as soon as it can be (nerve status)"
+
+
+def _say_untold(services: dict[str, Any]) -> None:
+    if (sentence := untold(services)) is not None:
+        click.echo(sentence, err=True)
 
 
 def _wait_until_safe(nerve: Daemon, names: list[str], limits: Drain) -> int:

@@ -226,7 +226,7 @@ class Acting:
         self.token.write()
         self.server = AdminServer(
             TcpAddress("127.0.0.1", 0),
-            {"/status": lambda: json_response(200, {"daemon": "nerve"})},
+            {"/status": lambda: json_response(200, {"daemon": "nerve", "actions_problem": self.token.problem})},
             {
                 "/drain": self.drain,
                 "/hang": lambda arguments: json_response(200, Inbox[str](lambda: None).ask("x", 0.01)),
@@ -296,6 +296,23 @@ def test_a_token_of_another_daemon_is_told(acting: Acting, tmp_path: Path) -> No
     with pytest.raises(SmartStackError) as caught:
         post_action(acting.server.address, "/drain", {}, other.path)
     assert str(caught.value) == f"refused: this is not the token: read it from {acting.token.path}"
+
+
+def test_a_daemon_that_knows_why_there_is_no_token_says_so(acting: Acting) -> None:
+    """Its sentence says what to do; that it should be started would be no help where it runs."""
+    acting.token.path.unlink()
+    with pytest.raises(SmartStackError) as caught:
+        acting.post("/drain", {})
+    removed = f"{acting.token.path} was removed: restart the daemon, which writes a new one"
+    assert str(caught.value) == f"refused: {removed}"
+
+
+def test_a_token_that_is_looked_for_in_a_wrong_place_is_told(acting: Acting, tmp_path: Path) -> None:
+    """The daemon that answers has a token; this is another one's directory, or another one's address."""
+    for _ in ("while it runs", "while it does not"):
+        with pytest.raises(SmartStackError, match=f"^there is no token at {tmp_path}/other: start the daemon, or give"):
+            post_action(acting.server.address, "/drain", {}, tmp_path / "other")
+        acting.server.stop()
 
 
 def test_an_action_of_a_daemon_that_is_away_is_one_sentence(acting: Acting) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nerve.cli.operate import is_in_use, is_out_of_use
+from nerve.cli.operate import is_in_use, is_out_of_use, untold
 from nerve.cli.show import explain_lines, status_lines
 from smartstack.errors import SmartStackError
 
@@ -138,3 +138,19 @@ GONE = {"registry": "", "present": False}
 def test_who_waits_waits_for_what_consumers_see(given: dict[str, Any], used: bool, unused: bool) -> None:
     """--up: consumers send to it. --down: no registry offers it. In between, neither."""
     assert (is_in_use(service(**given)), is_out_of_use(service(**given))) == (used, unused)
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        pytest.param({"registered": True, "error": None}, True, id="there, as wanted"),
+        pytest.param({"registered": False, "error": None}, True, id="down, and so nowhere"),
+        pytest.param({"registered": None, "error": None}, False, id="the registry does not answer"),
+        pytest.param({"registered": False, "error": "cannot put it"}, False, id="the registry refused it"),
+    ],
+)
+def test_who_drains_is_told_when_the_registry_could_not_be(place: dict[str, Any], told: bool) -> None:
+    """A drain is kept on disk first: that consumers know of it is another thing, in one place of several too."""
+    fine = {"registered": True, "error": None}
+    sentence = "not told to the registry yet: web; it is kept, and told as soon as it can be (nerve status)"
+    assert untold({"api": {"places": [fine]}, "web": {"places": [fine, place]}}) == (None if told else sentence)

@@ -494,6 +494,23 @@ def test_the_pid_replaces_whatever_the_file_held(tmp_path: Path) -> None:
         assert path.read_text() == f"{os.getpid()}\n"
 
 
+def test_a_full_disk_does_not_keep_anybody_from_the_lock(tmp_path: Path) -> None:
+    """Where the pid cannot be written the lock is held all the same, and who is refused hears of an unknown pid."""
+    path = tmp_path / "nerve.lock"
+    program = (
+        "import resource, sys; from smartstack.process import ProcessLock\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        f"with ProcessLock({str(path)!r}):\n print('held', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == b"held\n"
+        with pytest.raises(SmartStackError, match=r"^another nerve \(pid unknown\) already runs"), ProcessLock(path):
+            pass
+    finally:
+        child.communicate()
+
+
 def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     """HAProxy outlives synapse: the next synapse must find the lock free all the same."""
     path = tmp_path / "synapse.lock"
