@@ -1,17 +1,21 @@
 """The tour: things break one after the other. Each step is seen to have happened, and no request may fail."""
 
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from smartstack.demo import observe
 from smartstack.demo.client import Client, request
-from smartstack.demo.fleet import Fleet
+from smartstack.demo.fleet import Fleet, console_script
 from smartstack.demo.layout import ADDED, SESSION_SECONDS, Layout, Member
 from smartstack.errors import SmartStackError
 
 STEP_SECONDS = 15.0
 """How long a step may take until its effect is seen."""
+
+COMMAND_SECONDS = 90.0
+"""How long a command may take; `nerve drain --wait` has a minute itself."""
 
 SETTLE_REQUESTS = 60
 """How many more requests to each service are looked at after each step."""
@@ -56,6 +60,7 @@ class Tour:
             (f"repair services/{ADDED}.yaml", self._repair_definition),
             ("kill -9 nerve on host1", self._kill_nerve),
             ("start nerve again", self._start_nerve),
+            ("drain web on host3, restart it", self._drain_instance),
         ]
         for number, (title, act) in enumerate(steps, start=1):
             failed_before = self._client.total().failed
@@ -64,10 +69,10 @@ class Tour:
                 done = act()
                 self._settle()
             except SmartStackError as error:
-                self._tell(f"{label:<30} DID NOT HAPPEN: {error}")
+                self._tell(f"{label:<34} DID NOT HAPPEN: {error}")
                 return False
             failed = self._client.total().failed - failed_before
-            self._tell(f"{label:<30} {done.seconds:6.2f} s  {done.what}" + (f"  {failed} FAILED" if failed else ""))
+            self._tell(f"{label:<34} {done.seconds:6.2f} s  {done.what}" + (f"  {failed} FAILED" if failed else ""))
         return True
 
     def _kill_instance(self) -> Done:
@@ -181,7 +186,27 @@ class Tour:
             return time.monotonic() > self._killed_at + SESSION_SECONDS + SESSION_SLACK_SECONDS
 
         self._until(session_is_over, "the session of the killed nerve lasts")
-        return Done(seconds=seconds, what=f"pid {nerve.pid}: it took its nodes over, its instances never left")
+        what = "it goes on with the same session, its instances never left"
+        return Done(seconds=seconds, what=f"pid {nerve.pid}: {what}")
+
+    def _drain_instance(self) -> Done:
+        member = self._layout.member("web", "host3")
+        child, began = self._fleet.services[member], time.monotonic()
+        self._command("nerve", "drain", "web", "-c", self._layout.nerve_yaml("host3"), "--reason", "tour", "--wait")
+        drained_in = time.monotonic() - began
+        child.terminate()
+        self._fleet.run(child)
+        self._command("nerve", "undrain", "web", "-c", self._layout.nerve_yaml("host3"))
+        self._answers_again(member)
+        what = f"nerve drain said after {drained_in:.1f} s that it is safe to stop; pid {child.pid} answers again"
+        return Done(seconds=time.monotonic() - began, what=what)
+
+    def _command(self, program: str, *arguments: str) -> None:
+        """Run a command as an operator does, to its end."""
+        command = [console_script(program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        if done.returncode != 0:
+            raise SmartStackError(f"{' '.join(arguments[:2])} ended with {done.returncode}: {done.stderr.strip()}")
 
     @property
     def _nodes_outlive_nerve(self) -> bool:

@@ -120,6 +120,7 @@ def test_the_tour_breaks_things_and_loses_no_request(demo: Demo, registry: str) 
         ("6", "repair services/hello.yaml"),
         ("7", "kill -9 nerve on host1"),
         ("8", "start nerve again"),
+        ("9", "drain web on host3, restart it"),
     ]
     assert demo.processes() == []
     assert list(demo.temporary.iterdir()) == []
