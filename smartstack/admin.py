@@ -16,6 +16,7 @@ from waitress import wasyncore
 from smartstack.actions import Action, BadRequest, read_arguments
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
+from smartstack.http_accept import PatientAccept
 from smartstack.http_limits import LIMITS, LimitedChannel
 from smartstack.inbox import Unanswered
 from smartstack.process import Heartbeat
@@ -96,6 +97,7 @@ class AdminServer:
                 self._answer, map=self._map, sockets=[listener], clear_untrusted_proxy_headers=False, **LIMITS
             )
             self._server.channel_class = LimitedChannel
+            self._server.accept = PatientAccept(self._server.accept)
         except OSError as error:
             if listener is not None:
                 listener.close()

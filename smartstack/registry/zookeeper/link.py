@@ -245,7 +245,7 @@ class Link:
         return self._unanswered is not None and not self._unanswered.ready()
 
     def _stall_text(self) -> str:
-        return f"ZooKeeper at {self.hosts} did not answer within {self.answer_seconds:g} s"
+        return f"ZooKeeper at {self.hosts} did not answer within {self.answer_seconds:.3g} s"
 
     def _answered_late(self, _result: object) -> None:
         self._ring()
