@@ -20,6 +20,7 @@ OUTPUT_LIMIT = 4096
 """How much of the end of a program's output is kept, in bytes; all of it is read, so that it never blocks."""
 
 _POLL_SECONDS = 0.05
+_SOON_SECONDS = 0.001
 _PIPE_SIZE = 65_536
 
 
@@ -56,8 +57,8 @@ The program is a path, or a bare name that is looked up in PATH.
 class ExecCheck(Pace):
     """Run a program. Passes when it exits with 0 in time; its last line of output is the reason.
 
-    It finds the instance's address in `SMARTSTACK_HOST` and `SMARTSTACK_PORT`. At the time-out its whole process
-    group is killed.
+    It finds the instance's address in `SMARTSTACK_HOST` and `SMARTSTACK_PORT`. When it has ended, and at the time-out,
+    what is there of its process group is killed: one that leaves something behind would fill the host, run by run.
     """
 
     kind: ClassVar[str] = "exec"
@@ -80,8 +81,8 @@ class ExecCheck(Pace):
         except OSError as error:
             return failed(f"cannot run {self.command[0]}: {(error.strerror or str(error)).lower()}")
         with _group(process):
-            output = _drain(process, time.monotonic() + self.timeout)
-            code = process.poll()
+            output, ended = _drain(process, time.monotonic() + self.timeout)
+        code = process.returncode if ended else None
         line = _last_line(output)
         if code is None:
             return failed(f"killed after {seconds_text(self.timeout)}" + (f", last output: {line}" if line else ""))
@@ -92,8 +93,7 @@ class ExecCheck(Pace):
 
 
 class _group:
-    """A running program and everything that it started: killed when the block ends before the program has, or when
-    nerve itself ends."""
+    """A running program and everything that it started: killed when the block ends, or when nerve itself ends."""
 
     _running: ClassVar[set[int]] = set()
     _lock: ClassVar[threading.Lock] = threading.Lock()
@@ -107,11 +107,10 @@ class _group:
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._running.discard(self._process.pid)
-        # poll() has not yet reaped it, so its number still names this group and no other.
-        if self._process.returncode is None:
+            # It was not reaped yet, so its number still names this group and no other.
             _kill_group(self._process.pid)
-            self._process.wait()
+            self._running.discard(self._process.pid)
+        self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
 
@@ -131,8 +130,8 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _drain(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
-    """Read the output until the program has ended or the time is over; the last few KB of it.
+def _drain(process: "subprocess.Popen[bytes]", deadline: float) -> tuple[bytes, bool]:
+    """Read the output until the program has ended or the time is over; the last few KB of it, and whether it has ended.
 
     A program that ends while something that it started keeps the pipe open has ended all the same.
     """
@@ -140,20 +139,28 @@ def _drain(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
     tail = b""
     descriptor = process.stdout.fileno()
     os.set_blocking(descriptor, False)
-    with selectors.DefaultSelector() as selector:
+    with selectors.PollSelector() as selector:  # it needs no descriptor of its own
         selector.register(descriptor, selectors.EVENT_READ)
         ended = False
         while not ended and (left := deadline - time.monotonic()) > 0:
             # Looked at before the read: once it has ended, one read takes all that it left in the pipe.
-            ended = process.poll() is not None
+            ended = _has_ended(process)
             if selector.select(0 if ended else min(left, _POLL_SECONDS)):
                 part = os.read(descriptor, _PIPE_SIZE)
                 if not part:
                     break
                 tail = (tail + part)[-OUTPUT_LIMIT:]
-    with contextlib.suppress(subprocess.TimeoutExpired):  # the caller sees that it has no exit code
-        process.wait(max(0.0, deadline - time.monotonic()))
-    return tail
+    # Where its output is closed already it ends at once as a rule, and may live on all the same.
+    pause = _SOON_SECONDS
+    while not ended and not (ended := _has_ended(process)) and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(left, pause))
+        pause = min(2 * pause, _POLL_SECONDS)
+    return tail, ended
+
+
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether the program has ended. It is not reaped, so that its number stays its own."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _last_line(output: bytes) -> str:

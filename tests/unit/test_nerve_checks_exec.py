@@ -71,14 +71,26 @@ def test_exec_kills_the_whole_group_at_its_time_out(tmp_path: Path) -> None:
 
 
 def test_exec_does_not_wait_for_what_the_program_left_behind(tmp_path: Path) -> None:
-    """A program that ended has ended, though its child keeps the pipe open."""
+    """A program that ended has ended, though its child keeps the pipe open; and that is ended then, as the host would
+    fill with one more of them each second."""
     pid_file = tmp_path / "pid"
     started = time.monotonic()
-    outcome = outcome_of(ExecCheck(command=("sh", "-c", f"sleep 5 & echo $! > {pid_file}; echo done"), timeout=4.0))
+    outcome = outcome_of(ExecCheck(command=("sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo done"), timeout=4.0))
     assert (outcome.passed, outcome.reason) == (True, "done")
     assert time.monotonic() - started < 2
-    assert alive(pid_file)
-    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    eventually(lambda: not alive(pid_file))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_exec_waits_for_a_program_that_closed_its_output(code: int) -> None:
+    """It is judged by how it ends, and not by when it says no more."""
+    outcome = outcome_of(
+        ExecCheck(command=("sh", "-c", f"echo said; exec >&- 2>&-; sleep 0.2; exit {code}"), timeout=5)
+    )
+    assert outcome.passed is (code == 0)
+    assert outcome.reason == ("said" if code == 0 else "exit 3: said")
+    silent = ("sh", "-c", "exec >&- 2>&-; exec sleep 60")
+    assert outcome_of(ExecCheck(command=silent, timeout=0.2)).reason == "killed after 0.2s"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +145,7 @@ def test_exec_is_not_held_up_by_what_the_program_left_writing(tmp_path: Path) ->
     outcome = outcome_of(ExecCheck(command=("sh", "-c", f"yes & echo $! > {pid_file}"), timeout=10.0))
     assert outcome.passed
     assert time.monotonic() - started < 5
-    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    eventually(lambda: not alive(pid_file))
 
 
 @pytest.mark.parametrize(
