@@ -70,6 +70,12 @@ def results(machine: Machine, *options: str) -> dict[str, str]:
     return {short(one["node"]): one["result"] for one in json.loads(output)["nodes"]}
 
 
+def told(machine: Machine) -> tuple[str, str]:
+    """What is told of the one node that is there: the result, and why, without the session's number."""
+    [one] = json.loads(clean(machine, "--json")[1])["nodes"]
+    return one["result"], one["why"].partition(" (session")[0]
+
+
 def short(where: str) -> str:
     """A place's directory and node."""
     return "/".join(where.split("/")[-2:]).removesuffix(".json")
@@ -164,16 +170,18 @@ def test_another_session_is_told_and_left_alone(machine: Machine, zookeeper_clie
 
 
 def test_what_a_nerve_left_for_the_next_one_is_recognised(machine: Machine) -> None:
-    """Between the stop of one nerve and the start of the next nothing is taken from them."""
+    """Who holds a node is known by the nerve that runs, then by its file; without either it is somebody's."""
     machine.serve("web")
     machine.announce("web", on_stop="leave", session_timeout="30s")
     machine.nerve.start()
     eventually(lambda: machine.sees("web"))
+    assert told(machine) == ("held", "the nerve that runs here holds it")
     assert machine.nerve.stop() == 0
-    assert results(machine) == {f"web/{name(machine)}": "held"}
-    machine.nerve.start()
-    eventually(lambda: machine.service("web")["registered"])
-    assert results(machine) == {f"web/{name(machine)}": "held"}
+    assert told(machine) == ("held", "nerve's saved session holds it")
+    (machine.directory / "state/session.json").unlink()
+    result, why = told(machine)
+    assert result == "stays"
+    assert "not that of this host's nerve" in why
 
 
 def test_the_address_that_the_last_nerve_announced_counts_too(
