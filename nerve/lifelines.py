@@ -33,14 +33,17 @@ class _Thought:
 
 
 class Lifelines:
-    """Used by the loop thread only. `tethers` makes what holds the connections."""
+    """Used by the loop thread only. `ring` asks for a turn of the loop: a connection ended, or was made and is to be
+    shown. `tethers` makes what holds the connections."""
 
     def __init__(
-        self, ring: Callable[[], None], tethers: Callable[[Callable[[Broken], None]], Tethers] = Tethers
+        self,
+        ring: Callable[[], None],
+        tethers: Callable[[Callable[[Broken], None], Callable[[], None]], Tethers] = Tethers,
     ) -> None:
         self._ring = ring
         self._broken: deque[Broken] = deque()
-        self._tethers = tethers(self._heard)
+        self._tethers = tethers(self._heard, ring)
         self._thoughts: dict[str, _Thought] = {}
         self._wanted: dict[str, TcpAddress] = {}
 

@@ -45,15 +45,17 @@ class Broken:
 
 
 class Tethers:
-    """Holds the connections that are wanted. `heard` is called by its thread for each that broke; it must be quick and
-    raise nothing. Raises OSError where there is no descriptor left to begin with.
+    """Holds the connections that are wanted. `heard` is called by its thread for each that broke, and `made` when there
+    is one more to show in `held`; they must be quick and raise nothing. Raises OSError where there is no descriptor
+    left to begin with.
 
     A connection that cannot be made is no event, and is tried again, in a second at first and in a minute at last.
     A service that closes idle connections again and again soon after they were made has no tether in between.
     """
 
-    def __init__(self, heard: Callable[[Broken], None]) -> None:
+    def __init__(self, heard: Callable[[Broken], None], made: Callable[[], None] = lambda: None) -> None:
         self._heard = heard
+        self._made = made
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
@@ -196,6 +198,7 @@ class Tethers:
         self._listen(tether)
         with self._lock:
             self._held[tether.service] = tether.link.local()
+        self._made()
 
     def _ended(self, tether: "_Tether") -> None:
         """The service's end closed a connection that was held: find out at once whether there is still somebody."""

@@ -100,7 +100,7 @@ class Site:
         self.settings("web")
         self.service("web")
 
-    def make_tethers(self, heard: Callable[[Broken], None]) -> ScriptedTethers:
+    def make_tethers(self, heard: Callable[[Broken], None], _made: Callable[[], None]) -> ScriptedTethers:
         self.tethers = ScriptedTethers(heard)
         return self.tethers
 
