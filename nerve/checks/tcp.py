@@ -59,8 +59,8 @@ class TcpCheck(Pace):
         heard = bytearray()
         try:
             while wanted.encode() not in heard:
-                part = connection.receive(ANSWER_LIMIT - len(heard)) if len(heard) < ANSWER_LIMIT else b""
-                if not part:
+                part = connection.receive(ANSWER_LIMIT - len(heard))
+                if not part:  # the end, or enough
                     said = f"the answer begins with {excerpt(heard)}" if heard else "closed without an answer"
                     return failed(f"no '{wanted}': {said}")
                 heard += part

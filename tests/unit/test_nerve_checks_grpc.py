@@ -243,5 +243,5 @@ def test_any_bytes_are_a_status_or_none(data: bytes) -> None:
     """Nothing is raised, and a status that stands before or behind other fields is found."""
     found = status_of(data)
     assert found is None or found >= 0
-    other = b"\x12" + bytes([len(data)]) + data
-    assert status_of(other + SERVING) == status_of(SERVING + other) == 1
+    for other in (b"\x12" + bytes([len(data)]) + data, b"\x10\x07", b"\x11" + b"x" * 8, b"\x15" + b"x" * 4):
+        assert status_of(other + SERVING) == status_of(SERVING + other) == 1

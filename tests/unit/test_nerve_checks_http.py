@@ -178,7 +178,7 @@ def test_http_gives_up_at_its_time_out(speak: Speak) -> None:
         outcome = outcome_of(HttpCheck(timeout=0.2), address)
     assert not outcome.passed
     assert "in 0.2s" in outcome.reason
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize(

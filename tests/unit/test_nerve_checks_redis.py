@@ -178,7 +178,7 @@ def test_a_hostile_answer_is_a_failure(speak: Speak, reason: str) -> None:
     with server(speak) as address:
         outcome = outcome_of(RedisCheck(timeout=0.3), address)
     assert (outcome.passed, outcome.reason) == (False, reason)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 3
 
 
 def test_an_endless_line_is_not_read_to_its_end() -> None:

@@ -279,7 +279,7 @@ def test_a_handshake_that_is_not_answered_ends_at_the_time_out(check: Check) -> 
         with server(speak) as address:
             started = time.monotonic()
             assert "in 0.2s" in outcome_of(check, address).reason
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 3
 
 
 def test_a_server_without_tls_is_a_failure_that_says_so() -> None:
