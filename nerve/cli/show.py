@@ -181,9 +181,12 @@ def _scope(one: dict[str, Any], service: str) -> str:
 
 
 def _link(registry: dict[str, Any], error: str | None) -> str:
-    link = "connected" if registry.get("connected") and not error else "AWAY"
+    connected = registry.get("connected")
+    link = "connected" if connected and not error else "AWAY"
     session = f" (session {registry['session']})" if registry.get("session") else ""
-    return f"{link}: {error or registry.get('detail', 'unknown')}{session}"
+    # Of a link that is down its own words say why; what the loop ran into says only that it is.
+    detail = (connected and error) or registry.get("detail", "unknown")
+    return f"{link}: {detail}{session}"
 
 
 def _last(check: dict[str, Any]) -> str:

@@ -25,6 +25,11 @@ CONNECTED = {"connected": True, "detail": "connected to ZooKeeper at 10.0.0.9:21
             id="away, while the session may last",
         ),
         pytest.param(
+            {"registry": {**CONNECTED, "connected": False, "detail": "wrong name"}, "registry_error": "no connection"},
+            "registry  AWAY: wrong name (session 0x1a2b)",
+            id="away, and why",
+        ),
+        pytest.param(
             {"registry": {"connected": True, "detail": "the directory /r", "session": None}},
             "registry  connected: the directory /r",
             id="a registry without sessions",

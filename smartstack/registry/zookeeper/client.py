@@ -105,6 +105,14 @@ class Client:
         return self._access.rights
 
     @property
+    def is_outdated(self) -> bool:
+        """Whether a client that were made now would show something else: the password's file was changed."""
+        try:
+            return access.read(self._options) != self._access
+        except RegistryRefused:
+            return False
+
+    @property
     def server(self) -> str:
         """The server at the other end, empty when there is none."""
         connection = self._connection._socket

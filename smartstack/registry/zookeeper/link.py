@@ -180,6 +180,13 @@ class Link:
             counters=dict(self._counters),
         )
 
+    def show_anew(self) -> None:
+        """Where the password's file was changed since we showed it, begin a session that shows what it says now.
+        Raises `RegistryUnavailable` then."""
+        if self._client is not None and self._client.is_outdated:
+            self.renew("")
+            raise RegistryUnavailable(f"logging in to ZooKeeper at {self.hosts} with another password")
+
     def renew(self, note: str) -> None:
         """Leave the session as it is and begin another; `note` says why, for people."""
         client = self._client

@@ -30,9 +30,11 @@ class Rights:
         """Try it in these directories, if it is time. Raises `RegistryUnavailable`.
 
         `refused` says why we may write in none of them. Where only some are closed to us the others go on: `note` says
-        which, and a put there is refused by itself.
+        which, and a put there is refused by itself. A password that was corrected in its file is shown first.
         """
         if session != self._tried_in or (self.refused and time.monotonic() >= self._again_at):
+            if self.refused and session == self._tried_in:
+                self._link.show_anew()
             self._try(list(dict.fromkeys(directories)))
             self._tried_in = session
             self._again_at = time.monotonic() + AGAIN_SECONDS
