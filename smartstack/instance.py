@@ -6,6 +6,7 @@ form, a port, numbers in range and text without control characters; everything e
 
 import base64
 import binascii
+import codecs
 import ipaddress
 import json
 import re
@@ -131,9 +132,13 @@ def sequence_in_name(node: str) -> int:
     return int(match[1]) if match else 0
 
 
+_escape = codecs.getencoder("unicode_escape")
+# Looked up before there is need of it: the codec is a file, and who is out of descriptors wants to say so.
+
+
 def printable(text: str, limit: int = 80) -> str:
     """Any text as one short line of printable ASCII, for logs and statuses."""
-    shown = text.encode("unicode_escape").decode("ascii")
+    shown = _escape(text)[0].decode("ascii")
     return shown if len(shown) <= limit else shown[: limit - 1] + "~"
 
 

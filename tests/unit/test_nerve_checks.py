@@ -1,5 +1,6 @@
 """What all kinds of check have in common, and the kinds that ask nobody."""
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,6 +91,26 @@ def test_one_check_may_run_in_many_threads_at_once() -> None:
             runs = [(each, address) for _ in range(50) for each in (check, greeting) for address in (one, two)]
             outcomes = list(pool.map(lambda run: outcome_of(*run).passed, runs))
         assert outcomes == [address == one for _, address in runs]
+
+
+def test_a_check_without_a_descriptor_fails_and_says_why() -> None:
+    """Nothing is loaded any more then, not even what puts the reason into words: its first failure ends no thread."""
+    program = (
+        "import resource\n"
+        "from nerve.checks.base import Target\n"
+        "from nerve.checks.exec import ExecCheck\n"
+        "from nerve.checks.http import HttpCheck\n"
+        "from nerve.checks.redis import RedisCheck\n"
+        "from nerve.checks.tcp import TcpCheck\n"
+        "from smartstack.forms import TcpAddress\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "target = Target(service='web', address=TcpAddress('127.0.0.1', 1))\n"
+        "for check in (TcpCheck(), HttpCheck(), RedisCheck(), ExecCheck(command=('true',))):\n"
+        "    print(check.run(target).reason)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    expected = ["too many open files"] * 3 + ["cannot run true: too many open files"]
+    assert (done.stdout.splitlines(), done.stderr) == (expected, "")
 
 
 @pytest.fixture
