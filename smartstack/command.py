@@ -130,9 +130,11 @@ def post_action(
     try:
         headers = {"Authorization": f"Bearer {read_token(token_file)}"}
     except SmartStackError as error:
-        if (problem := _actions_problem(address)) is not None:
-            raise SmartStackError(f"refused: {problem}") from error
-        raise
+        try:
+            # It refuses in any case, and may know better why there is no token.
+            return _request("POST", address, path, timeout_seconds, json=body)
+        except _TokenWanted:
+            raise error from None
     return _request("POST", address, path, timeout_seconds, headers=headers, json=body)
 
 
@@ -161,13 +163,8 @@ def read_token(file: str | Path) -> str:
     return token.decode("ascii")
 
 
-def _actions_problem(address: TcpAddress) -> str | None:
-    """What the daemon says of why no action can be asked for; None where it says nothing."""
-    try:
-        problem = fetch_status(address).get("actions_problem")
-    except SmartStackError:
-        return None
-    return problem if isinstance(problem, str) else None
+class _TokenWanted(SmartStackError):
+    """The daemon has a token, and was sent none."""
 
 
 def _request(method: str, address: TcpAddress, path: str, timeout_seconds: float, **options: Any) -> dict[str, Any]:
@@ -183,7 +180,7 @@ def _request(method: str, address: TcpAddress, path: str, timeout_seconds: float
             )
             said = _sentence(answer.headers, answer.text) if answer.status_code >= 400 else None
             if said is not None:
-                raise SmartStackError(said)
+                raise (_TokenWanted if answer.status_code == 401 else SmartStackError)(said)
             answer.raise_for_status()
             value = answer.json()
         except requests.exceptions.ConnectionError as error:

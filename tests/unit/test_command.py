@@ -226,7 +226,7 @@ class Acting:
         self.token.write()
         self.server = AdminServer(
             TcpAddress("127.0.0.1", 0),
-            {"/status": lambda: json_response(200, {"daemon": "nerve", "actions_problem": self.token.problem})},
+            {"/status": lambda: json_response(200, {"daemon": "nerve"})},
             {
                 "/drain": self.drain,
                 "/hang": lambda arguments: json_response(200, Inbox[str](lambda: None).ask("x", 0.01)),
@@ -308,11 +308,13 @@ def test_a_daemon_that_knows_why_there_is_no_token_says_so(acting: Acting) -> No
 
 
 def test_a_token_that_is_looked_for_in_a_wrong_place_is_told(acting: Acting, tmp_path: Path) -> None:
-    """The daemon that answers has a token; this is another one's directory, or another one's address."""
-    for _ in ("while it runs", "while it does not"):
-        with pytest.raises(SmartStackError, match=f"^there is no token at {tmp_path}/other: start the daemon, or give"):
-            post_action(acting.server.address, "/drain", {}, tmp_path / "other")
-        acting.server.stop()
+    """The daemon that answers has a token: this is another one's directory, or another one's address."""
+    with pytest.raises(SmartStackError, match=f"^there is no token at {tmp_path}/other: start the daemon, or give"):
+        post_action(acting.server.address, "/drain", {}, tmp_path / "other")
+    acting.server.stop()
+    with pytest.raises(SmartStackError, match=r"^nothing answers at 127\.0\.0\.1:\d+: start the daemon, or "):
+        post_action(acting.server.address, "/drain", {}, tmp_path / "other")
+    assert acting.asked == []
 
 
 def test_an_action_of_a_daemon_that_is_away_is_one_sentence(acting: Acting) -> None:
