@@ -3,8 +3,10 @@
 export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 ARGS ?=
+# Most tests wait for something: three at a time keep two cores busy.
+JOBS ?= 3
 
-.PHONY: help demo test lint test-docker bench clean
+.PHONY: help demo test lint test-docker bench bench-nerve clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,7 +18,7 @@ demo: ## a fleet on this machine, until Ctrl-C; ARGS=--tour is a tour, ARGS="--r
 
 test: ## every test, on real ZooKeeper and real HAProxy; ARGS="-k name" for some
 	@.ci/setup dev haproxy zookeeper
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: ## ruff and mypy
 	@.ci/setup dev
@@ -30,6 +32,10 @@ test-docker: ## the contract and integration tests against ZooKeeper in a contai
 bench: ## what the benchmarks measure on this machine
 	@.ci/setup dev haproxy zookeeper
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-nerve: ## what nerve costs, and how soon it tells the truth; ARGS="sizes --seconds 10" for a part
+	@.ci/setup dev zookeeper
+	@$(BIN)/python -m tests.bench.nerve $(ARGS)
 
 clean: ## remove what the other targets made here
 	rm -rf .venv .demo .docker build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -22,6 +22,8 @@ SIZE_LIMIT = 1_048_576
 DEPTH_LIMIT = 32
 """Deepest nesting, with what an alias stands for counted in its place."""
 
+TOO_DEEP = f"is nested more than {DEPTH_LIMIT} levels deep"
+
 NODE_LIMIT = 50_000
 """Most values of a file, with each alias counted as all of what it stands for."""
 
@@ -84,6 +86,9 @@ def _refuse_syntax(error: yaml.MarkedYAMLError, text: str, path: str) -> NoRetur
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     message = f"is not YAML: {error.problem or 'it cannot be read'}"
+    if error.problem and "nesting depth" in error.problem:
+        # The parser looks ahead, and since PyYAML 6.0.4 has a limit of its own, which is far above ours.
+        _refuse(path, line, column, TOO_DEEP)
     if error.context:
         began = error.context_mark
         where = f" that begins on line {began.line + 1}" if began and began.line + 1 != line else ""
@@ -193,7 +198,7 @@ class _Composer:
         """Refuse the file when it is, with a part added, too deep or too large."""
         height, size = (added.height, added.size) if added else (0, 0)
         if len(self._open) + height > DEPTH_LIMIT:
-            _refuse(self.path, line, column, f"is nested more than {DEPTH_LIMIT} levels deep")
+            _refuse(self.path, line, column, TOO_DEEP)
         if sum(opened.size for opened in self._open) + size > NODE_LIMIT:
             _refuse(self.path, line, column, f"makes the file more than {NODE_LIMIT} values, aliases counted in full")
 

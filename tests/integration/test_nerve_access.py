@@ -56,7 +56,8 @@ class Secured:
         """Announce `web`, which is well; the path of nerve.yaml."""
         options = {"user": "nerve", "password_file": str(self.password_file), "auth": self.auth, "tls": self.tls}
         self.machine.serve("web")
-        return str(self.machine.announce("web", registry=self.secure, zookeeper={**options, **zookeeper}))
+        zookeeper = {**options, **zookeeper}
+        return str(self.machine.announce("web", registry=self.secure, session_timeout="20s", zookeeper=zookeeper))
 
     @property
     def tls(self) -> Mapping[str, str]:

@@ -121,7 +121,7 @@ def test_a_misspelt_argument_is_not_lost() -> None:
 def test_the_log_level_can_be_changed(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     """From then on it is logged from that level on, libraries too at `debug` only; the answer says what was before."""
     logs.configure("info", "text")
-    library, own = logging.getLogger("library"), logs.EventLog("nerve")
+    library, own = logging.getLogger("library"), logs.EventLog("own")
 
     def heard() -> list[str]:
         capsys.readouterr()
