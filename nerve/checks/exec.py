@@ -88,8 +88,8 @@ class ExecCheck(Pace):
             return failed(f"killed after {seconds_text(self.timeout)}" + (f", last output: {line}" if line else ""))
         if code == 0:
             return passed(line or "exit 0")
-        ended = f"exit {code}" if code > 0 else f"ended by {_signal_name(-code)}"
-        return failed(f"{ended}: {line}" if line else ended)
+        how = f"exit {code}" if code > 0 else f"ended by {_signal_name(-code)}"
+        return failed(f"{how}: {line}" if line else how)
 
 
 class _group:
