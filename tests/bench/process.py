@@ -1,0 +1,40 @@
+"""What a process costs, as the kernel counts it (proc(5))."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """A process at one moment: memory in MB, and the seconds of CPU that it has used since its start."""
+
+    rss: float
+    pss: float
+    threads: int
+    descriptors: int
+    cpu_seconds: float
+
+
+def cost(pid: int) -> Cost:
+    """What it costs now."""
+    directory = Path(f"/proc/{pid}")
+    memory = (directory / "smaps_rollup").read_text()
+    # The name of the program is in parentheses and may hold anything; `state` is the first word after it.
+    words = (directory / "stat").read_text().rpartition(")")[2].split()
+    user, system, threads = int(words[11]), int(words[12]), int(words[17])
+    return Cost(
+        rss=_megabytes(memory, "Rss"),
+        pss=_megabytes(memory, "Pss"),
+        threads=threads,
+        descriptors=len(os.listdir(directory / "fd")),
+        cpu_seconds=(user + system) / _TICKS_PER_SECOND,
+    )
+
+
+def _megabytes(memory: str, kind: str) -> float:
+    match = re.search(rf"^{kind}:\s+(\d+) kB", memory, re.MULTILINE)
+    return int(match[1]) / 1024 if match else float("nan")
