@@ -11,6 +11,7 @@ from random import Random
 from nerve.checks.base import Check, Heartbeat, Outcome, Target, failed, seconds_text
 from nerve.health import Result
 from nerve.services import Probe
+from smartstack.wake import Wake
 
 JITTER = 0.1
 """Largest share by which an interval is made longer or shorter, so that the checks of a fleet do not march in step."""
@@ -118,7 +119,7 @@ class _ServiceThread:
         self._lock = threading.Lock()
         self._prompts: dict[str, Prompt] = {}
         self._stopped = False
-        self._kick = threading.Event()
+        self._kick = Wake()
         self._running: _Running | None = None
         self._since = time.monotonic()
         self._due = dict.fromkeys(probe.checks, self._since)
@@ -128,13 +129,13 @@ class _ServiceThread:
 
     def stop(self) -> None:
         self._stopped = True
-        self._kick.set()
+        self._kick.ring()
 
     def prompt(self, why: Prompt) -> None:
         with self._lock:
             for check in self.probe.checks:
                 self._prompts[check] = Prompt.READY if Prompt.READY in (why, self._prompts.get(check)) else why
-        self._kick.set()
+        self._kick.ring()
 
     def drain(self) -> list[CheckResult]:
         found = []
@@ -193,8 +194,7 @@ class _ServiceThread:
             wait = self._due[name] - time.monotonic()
             if wait <= 0:
                 return name, None
-            if self._kick.wait(wait):
-                self._kick.clear()
+            self._kick.wait(wait)
         return None
 
     def _may_matter(self, name: str, check: Check, outcome: Outcome) -> bool:

@@ -1,6 +1,7 @@
 """Addresses as text: hosts, ports and clean paths, without asking any resolver."""
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
@@ -17,6 +18,7 @@ def split_port(text: str) -> tuple[str, int] | None:
     return match[1] or match[2], int(match[3])
 
 
+@lru_cache(maxsize=1000)  # each check of each service asks, and it takes as long as to connect
 def canonical_ip(text: str) -> str | None:
     """The canonical form of an IP address; None where it is none, or is one with a zone (`fe80::1%eth0`)."""
     try:

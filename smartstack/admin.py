@@ -17,7 +17,7 @@ from smartstack.actions import Action, BadRequest, read_arguments
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
 from smartstack.http_accept import PatientAccept
-from smartstack.http_limits import LIMITS, LimitedChannel
+from smartstack.http_limits import LIMITS, LimitedChannel, Workers
 from smartstack.inbox import Unanswered
 from smartstack.process import Heartbeat
 from smartstack.responses import PrefixRoute, Response, Route, json_response, text_response
@@ -94,7 +94,12 @@ class AdminServer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(place)
             self._server = waitress.server.create_server(
-                self._answer, map=self._map, sockets=[listener], clear_untrusted_proxy_headers=False, **LIMITS
+                self._answer,
+                map=self._map,
+                _dispatcher=Workers(),
+                sockets=[listener],
+                clear_untrusted_proxy_headers=False,
+                **LIMITS,
             )
             self._server.channel_class = LimitedChannel
             self._server.accept = PatientAccept(self._server.accept)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import BadRequest
 
 from smartstack.inbox import WAITING_LIMIT
@@ -13,10 +14,11 @@ from smartstack.responses import SERVER
 REQUEST_SECONDS: Final = 10.0
 """Longest time from the first byte of a request to its last."""
 
+THREADS: Final = WAITING_LIMIT + 2
+"""Orders that wait for the loop hold a thread each; two are left for who asks whether the loop turns."""
+
 # An administrator's few requests, and no more memory for a stranger's many.
 LIMITS: Final = {
-    # Orders that wait for the loop hold a thread each; two are left for who asks whether the loop turns.
-    "threads": WAITING_LIMIT + 2,
     "connection_limit": 50,
     "backlog": 64,
     "channel_timeout": 10,
@@ -29,6 +31,41 @@ LIMITS: Final = {
     "ident": SERVER,
 }
 """The settings of waitress."""
+
+
+class Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
+    """The threads that answer requests. waitress starts all of them with the server; here one is started when a request
+    comes while the others are busy: a daemon that is asked now and then has one or two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = THREADS
+
+    def add_task(self, task: Any) -> None:
+        """Have a thread answer this."""
+        with self.lock:
+            self.queue.append(task)
+            self.queue_cv.notify()
+            count = len(self.threads)
+            idle = count - self.stop_count - self.active_count
+            more = len(self.queue) > idle and count < self._limit
+        if more:
+            self.set_thread_count(count + 1)
+
+    def start_new_thread(self, target: Any, thread_no: int) -> None:
+        """Called with the lock held. Where this machine has no thread left, the request waits for one that is there,
+        or for the next request."""
+        try:
+            super().start_new_thread(target, thread_no)
+        except RuntimeError as error:
+            self.logger.warning("cannot answer at once: %s", error)
+            self.threads.discard(thread_no)
+            self.active_count -= 1  # whoever called counts it
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """End them, and start no more."""
+        self._limit = 0
+        return bool(super().shutdown(cancel_pending, timeout))
 
 
 class _LimitedParser(HTTPRequestParser):  # type: ignore[misc]

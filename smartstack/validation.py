@@ -1,6 +1,5 @@
 """From a tree to a model: every problem of a file at once, each with its place."""
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
@@ -51,6 +50,8 @@ def hint(word: object, names: Collection[str]) -> str:
     """`; did you mean 'listen'?`, when one of several names is close to this word; empty when none is."""
     if not isinstance(word, str) or len(word) > 64 or len(names) < 2:
         return ""
+    import difflib  # 150 kB, which a daemon whose files are right does not need
+
     near = difflib.get_close_matches(word.lower(), sorted(names), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 

@@ -1,13 +1,11 @@
 """The `nerve` command."""
 
-from typing import Any
+import importlib
+from typing import Any, Final
 
 import click
 
 from nerve.address import advertised_address
-from nerve.cli.clean import clean
-from nerve.cli.operate import check, drain, heartbeat, log_level, undrain, wait
-from nerve.cli.show import explain, maintenance, status
 from nerve.cli.talk import config
 from nerve.daemon import run
 from nerve.registrations import MAIN, Host
@@ -19,9 +17,30 @@ from smartstack.errors import ConfigError, Problem
 from smartstack.installed import check_families
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog, configure
+from smartstack.process import share_one_heap
+
+_ROOMS: Final = {
+    "clean": ("clean",),
+    "operate": ("check", "drain", "heartbeat", "log-level", "undrain", "wait"),
+    "show": ("explain", "maintenance", "status"),
+}
+"""Where the commands are that a running daemon has no use for, and so does not import: half a megabyte."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *(name for names in _ROOMS.values() for name in names)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for room, names in _ROOMS.items():
+            if cmd_name in names:
+                module = importlib.import_module(f"{__name__}.{room}")
+                command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+                return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Checks the services on this host and keeps the well ones registered, so that every synapse finds them."""
@@ -36,6 +55,7 @@ def run_(path: str, log_level: str, log_format: Any) -> int:
     Edits of nerve.yaml and of the service definitions take effect while it runs, service by service. A file that is
     wrong leaves everything as it was: see the log, `nerve status`, and the metric nerve_config_problems.
     """
+    share_one_heap()
     configure(log_level, log_format)
     return run(path, EventLog("nerve"))
 
@@ -62,10 +82,6 @@ def check_config(path: str) -> None:
     if problems:
         raise ConfigError(problems)
     click.echo(f"ok: {_count(len(found.services), 'service')}")
-
-
-for _command in (status, explain, maintenance, drain, undrain, check, heartbeat, wait, log_level, clean):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -134,6 +134,7 @@ LAZY_IMPORTS: Final = {
         "smartstack.registry.zookeeper",
         "smartstack.registry.zookeeper.survey",
     ),
+    "smartstack.validation": ("difflib",),  # only for who made a mistake
 }
 """What may be imported inside a function, and where; command lines may do so freely."""
 

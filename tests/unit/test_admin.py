@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter
 from smartstack.admin import AdminServer, standard_routes
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
+from smartstack.http_limits import THREADS, Workers
 from smartstack.process import Heartbeat
 from smartstack.responses import Response, json_response, one_of, text_response
 from tests.support.eventually import eventually
@@ -322,6 +323,69 @@ def test_a_stop_meets_a_thread_that_wakes_the_server(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(server._server.trigger, "_physical_pull", pull_behind_another)
     server.stop()
     assert not thread.is_alive()
+
+
+def test_threads_are_started_when_they_are_needed() -> None:
+    """A server that nobody asks has no thread for answers; one after the other can be answered by one thread; while it
+    is busy another one is started, up to a limit."""
+    entered, release = threading.Semaphore(0), threading.Event()
+
+    def hang() -> Response:
+        entered.release()
+        release.wait(10)
+        return text_response(200, "late")
+
+    def workers() -> int:
+        return sum(thread.name.startswith("waitress") for thread in threading.enumerate()) - before
+
+    before = sum(thread.name.startswith("waitress") for thread in threading.enumerate())
+    server = AdminServer(LOOPBACK, {**ROUTES, "/hang": hang})
+    server.start()
+    assert workers() == 0
+    for _ in range(20):
+        assert ask(server).status == 200
+    assert 1 <= workers() < THREADS
+    with contextlib.ExitStack() as connections:
+        for _ in range(THREADS + 1):
+            connection = socket.create_connection(("127.0.0.1", server.address.port), timeout=5)
+            connections.enter_context(connection).sendall(b"GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert all(entered.acquire(timeout=5) for _ in range(THREADS))
+        assert not entered.acquire(timeout=0.1)
+        assert workers() == THREADS
+        release.set()
+    server.stop()
+    assert eventually(lambda: workers() == 0)
+
+
+def test_a_machine_without_a_thread_left_answers_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that cannot be started is not counted on: what waits for it is answered when one can be."""
+    start, refused = threading.Thread.start, threading.Event()
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name.startswith("waitress") and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    server = AdminServer(LOOPBACK, ROUTES)
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.address.port), timeout=5) as first:
+        first.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert refused.wait(5)
+        workers = server._server.task_dispatcher
+        assert eventually(lambda: (len(workers.threads), workers.active_count) == (0, 0))
+        assert ask(server).status == 200
+        assert first.recv(100).startswith(b"HTTP/1.1 ")
+    server.stop()
+
+
+def test_no_thread_is_started_after_a_stop() -> None:
+    """A request that was being read then is dropped."""
+    workers = Workers()
+    workers.shutdown()
+    workers.add_task(object())
+    assert workers.threads == set()
 
 
 def test_a_stop_does_not_wait_for_a_route_that_hangs(caplog: pytest.LogCaptureFixture) -> None:

@@ -411,6 +411,7 @@ def test_hundreds_of_attempts_leave_nothing(daemon: Daemon) -> None:
     finally:
         tracemalloc.stop()
     assert eventually(lambda: len(daemon.server._map) == 2)
-    assert (threading.active_count(), descriptors()) == (threads, files)
+    assert descriptors() == files
+    assert threading.active_count() < threads + http_limits.THREADS
     assert grown < 50_000, f"{grown} bytes for 300 attempts, with bodies of 1.5 MB"
     assert daemon.asked == []

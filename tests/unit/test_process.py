@@ -678,3 +678,35 @@ def test_a_daemon_ends_on_a_signal(tmp_path: Path) -> None:
     assert eventually(lambda: child.poll() is not None)
     child.communicate()
     assert child.returncode == 0
+
+
+_HEAPS = """
+import sys, threading
+from smartstack import process
+getattr(process, sys.argv[1])()
+met = threading.Barrier(21)
+def work():
+    kept = [b"x" * 3000 for _ in range(50)]
+    met.wait()
+    met.wait()
+for _ in range(20):
+    threading.Thread(target=work).start()
+met.wait()
+for line in open("/proc/self/maps"):
+    words = line.split()
+    begin, end = (int(each, 16) for each in words[0].split("-"))
+    if len(words) == 5 and words[1] == "---p" and end - begin > 32 << 20:
+        print("a heap of its own")
+met.wait()
+"""
+"""glibc reserves 64 MB of addresses for each heap, and most of it has no rights."""
+
+
+@pytest.mark.parametrize(
+    ("called", "many"),
+    [pytest.param("share_one_heap", False, id="asked for"), pytest.param("Stopping", True, id="as it is otherwise")],
+)
+def test_threads_share_one_heap(called: str, many: bool) -> None:
+    """A heap for each of a hundred threads is memory for nothing, where threads take turns anyway."""
+    done = subprocess.run([sys.executable, "-c", _HEAPS, called], capture_output=True, text=True, check=True)
+    assert ("a heap of its own" in done.stdout) is many

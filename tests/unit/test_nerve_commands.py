@@ -1,0 +1,53 @@
+"""The commands of `nerve`, most of which are imported only when they are asked for."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from nerve.cli import cli
+
+COMMANDS = (
+    "check",
+    "check-config",
+    "clean",
+    "drain",
+    "explain",
+    "heartbeat",
+    "log-level",
+    "maintenance",
+    "run",
+    "status",
+    "undrain",
+    "wait",
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself(name: str) -> None:
+    """Wherever a command stands, it is found by its name."""
+    answer = CliRunner().invoke(cli, [name, "--help"])
+    assert answer.exit_code == 0, answer.output
+    assert answer.output.startswith(f"Usage: cli {name} ")
+
+
+def test_help_lists_every_command() -> None:
+    """What can be asked for is listed, in the order of the alphabet, each with a sentence."""
+    lines = CliRunner().invoke(cli, ["--help"]).output.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == sorted(COMMANDS)
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    """It exits with 2."""
+    assert CliRunner().invoke(cli, ["drian"]).exit_code == 2
+
+
+def test_a_daemon_does_not_import_what_only_commands_need() -> None:
+    """`nerve run` begins as every command does, and pays for what that imports as long as it runs."""
+    code = "import sys, nerve.cli; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    dear = {"nerve.cli.operate", "nerve.cli.show", "nerve.cli.clean", "requests", "difflib", "kazoo", "jinja2", "rich"}
+    assert "nerve.daemon" in found
+    assert dear.isdisjoint(found)
