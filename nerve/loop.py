@@ -105,7 +105,7 @@ class Nerve:
         self._lifelines.hold(self._roster)
         self._runner.down([name for name, one in self._roster.healths.items() if one.state is State.DOWN])
         status = self.status = self._snapshot()
-        self._teller.turn(status)
+        self._teller.turn(status, self._clock() - now)
         self._desk.answer(status)
         waits = [
             self._resync_at - now,

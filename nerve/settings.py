@@ -1,9 +1,10 @@
 """nerve.yaml: what this host's nerve announces, and where."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from smartstack.addresses import canonical_ip
 from smartstack.forms import (
     ADMIN,
     DURATION,
@@ -77,7 +78,13 @@ class OtherRegistry:
 class Statsd:
     """Where the metrics of Airbnb's nerve are sent, as DogStatsD datagrams."""
 
-    address: Annotated[TcpAddress, "where the agent listens", ADMIN] = _STATSD
+    address: Annotated[TcpAddress, "where the agent listens: an IP address, or localhost", ADMIN] = _STATSD
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        # A name would be looked up again and again, by the loop: whatever it counts would wait for a name server.
+        if self.address.host != "localhost" and canonical_ip(self.address.host) is None:
+            yield "address", "must be an IP address, or localhost: nothing in nerve's loop may wait for a name server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@
 Names and tags are those of airbnb/nerve 0.9: datagrams in DogStatsD's form, without a prefix and without sampling.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 from nerve.admission import Admission
@@ -38,7 +39,7 @@ class Statsd:
             self._client.timing("nerve.main_loop.elapsed_time", seconds * 1000)
 
     def configured(self) -> None:
-        """The configuration was read again."""
+        """Something that is announced was added, edited or taken away."""
         self._count("nerve.config.update")
 
     def launched(self, service: str, *, update: bool) -> None:
@@ -86,6 +87,8 @@ def _open(address: TcpAddress) -> "DogStatsd":
             "cannot send statsd metrics: its client is not installed; "
             "install smartstack-py[statsd], or take `statsd` out of nerve.yaml"
         ) from None
+    # That nobody takes a datagram would be a warning for each of them.
+    logging.getLogger("datadog.dogstatsd").setLevel(logging.CRITICAL)
     return DogStatsd(
         host=address.host,
         port=address.port,

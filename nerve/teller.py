@@ -37,9 +37,10 @@ class Teller:
         self._admissions: Mapping[str, Admission] = {}
         self._tethers: Mapping[str, str] = {}
 
-    def turn(self, status: Status) -> None:
-        """A turn is done."""
+    def turn(self, status: Status, seconds: float) -> None:
+        """A turn is done, and took so long."""
         self._metrics.cycle()
+        self._statsd.turned(seconds)
         for place in (place for places in status.wanted.values() for place in places):
             self._names[place.node] = place.service
             self._weights[place.node] = weight_of(place.instance)
@@ -54,13 +55,19 @@ class Teller:
         # Those of before are still needed, for the nodes that are about to be removed.
         known = {*before, *after}
         self._names = {node: name for node, name in self._names.items() if name in known}
+        if before != after:
+            self._statsd.configured()
         for name in sorted(before.keys() - after.keys()):
+            self._statsd.reaped(name, update=False)
             self._log.info(f"{name} is not announced any more", service=name)
         for name, service in after.items():
             if name not in before:
+                self._statsd.launched(name, update=False)
                 checks = ",".join(service.probe.checks) or "none"
                 self._log.info(f"{name} is announced", service=name, address=service.probe.address, checks=checks)
             elif service != before[name]:
+                self._statsd.launched(name, update=True)
+                self._statsd.reaped(name, update=True)
                 self._log.info(f"{name} was edited", service=name)
 
     def configuration(self, problems: Mapping[str, tuple[str, ...]], needs_restart: tuple[str, ...]) -> None:

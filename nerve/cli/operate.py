@@ -1,5 +1,6 @@
 """Commands that ask the running nerve for something: drain, undrain, check, heartbeat, wait, log-level."""
 
+import os
 import time
 from typing import Any
 
@@ -105,12 +106,14 @@ def check(*, path: str, admin: str | None, service: str, timeout: float) -> int:
 @click.argument("service")
 @click.option("--fail", is_flag=True, help="Report that it is not well.")
 @click.option("--note", default="", help="A few words that nerve shows.")
-@click.option("--token-file", help="Default: heartbeat-token in nerve's run directory, else token.")
+@click.option(
+    "--token-file", help="Default: heartbeat-token in nerve's run directory where heartbeat_group is set, else token."
+)
 def heartbeat(*, path: str, admin: str | None, service: str, fail: bool, note: str, token_file: str | None) -> None:
     """Report how SERVICE is, as the service itself may do over the admin address: POST /heartbeat."""
     nerve = Daemon(path, admin)
     group = nerve.settings.heartbeat_group is not None
-    token = token_file or (HEARTBEAT_TOKEN_FILE if group else TOKEN_FILE)
+    token = os.path.abspath(token_file) if token_file else HEARTBEAT_TOKEN_FILE if group else TOKEN_FILE
     nerve.act("/heartbeat", {"service": service, "passed": not fail, "note": note}, token)
 
 
