@@ -5,6 +5,7 @@
     sizes     memory, threads and CPU for 1, 20 and 100 services at an interval of 1 s, beside Airbnb's nerve
     growth    what 10,000 checks leave behind: memory, threads, descriptors
     kills     kill -9 of a service, and its coming back after `nerve check`: when the registry shows it
+    restarts  nerve itself stopped, killed and edited 50 times each: what a second watcher sees of it
     flapping  writes to ZooKeeper for a service that goes up and down every 100 ms
 
 nerve, ZooKeeper and the services are real and on this machine; if it has other work to do, the figures are higher.
@@ -27,6 +28,7 @@ from typing import Any
 from nerve.settings import PublishLimit
 from smartstack.forms import ZooKeeperUrl
 from tests.bench.nerve_host import FIRST_PORT, NerveHost, Victim
+from tests.bench.nerve_restarts import restart
 from tests.bench.nerve_watch import DirectoryWatch, Watch, ZooKeeperWatch
 from tests.bench.process import cost
 from tests.support.eventually import eventually
@@ -55,6 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "sizes": _sizes,
         "growth": _growth,
         "kills": _kills,
+        "restarts": _restarts,
         "flapping": _flapping,
     }
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,6 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of services")
     arguments.add_argument("--kinds", nargs="+", choices=("http", "tcp"), default=("http", "tcp"))
     arguments.add_argument("--kills", type=int, default=50, help="how often a service is killed")
+    arguments.add_argument("--restarts", type=int, default=50, help="how often nerve is restarted, in each way")
     arguments.add_argument("--flap-seconds", type=float, default=60.0, help="how long a service flaps")
     arguments.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = arguments.parse_args(words)
@@ -189,6 +193,20 @@ def _kill_often(host: NerveHost, server: LocalServer, kills: int) -> dict[str, A
         victim.reap()
         watch.close()
     return {"registry": watch.name, "gone": gone, "back": back}
+
+
+def _restarts(options: argparse.Namespace, server: LocalServer) -> Rows:
+    print(f"\n# nerve restarted and edited {options.restarts} times in each way, two services, a second watcher")
+    print("way                    times  events  nodes replaced  gaps  until all is registered s: p50    max")
+    rows = restart(_registry(server), options.restarts)
+    for row in rows:
+        seconds = sorted(row["seconds"])
+        print(
+            f"{row['way']:<22} {row['times']:>5} {row['events']:>7} {row['replaced']:>15} {row['gaps']:>5} "
+            f"{seconds[len(seconds) // 2]:>31.2f} {seconds[-1]:>6.2f}",
+            flush=True,
+        )
+    return rows
 
 
 def _flapping(options: argparse.Namespace, server: LocalServer) -> Rows:

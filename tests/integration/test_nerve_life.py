@@ -9,12 +9,10 @@ import pytest
 from smartstack.forms import ZooKeeperUrl
 from tests.support.eventually import eventually
 from tests.support.machine import Machine
-from tests.support.zookeeper_links import Recorder
+from tests.support.zookeeper_links import Recorder, changes, deletions, gaps
 
 ROUNDS = 6
 """`make bench-nerve` does it fifty times."""
-
-Event = tuple[str, str]
 
 
 @pytest.fixture
@@ -36,29 +34,6 @@ def machine(zookeeper_url: ZooKeeperUrl) -> Iterator[Machine]:
     eventually(lambda: made.sees("web", "api"))
     yield made
     made.close()
-
-
-def changes(recorder: Recorder, service: str = "") -> list[Event]:
-    """What happened to the nodes of instances, of one service or of all."""
-    return [
-        event for event in recorder.heard() if event[1].startswith(f"services/{service}") and event[1].count("/") == 2
-    ]
-
-
-def gaps(recorder: Recorder) -> list[Event]:
-    """The deletions that are not the first half of a replacement in one transaction: then the watcher is told of both,
-    one directly after the other, and no reader ever sees the place between."""
-    events = changes(recorder)
-    return [
-        (kind, path)
-        for number, (kind, path) in enumerate(events)
-        if kind == "DELETED" and events[number + 1 : number + 2] != [("CREATED", path)]
-    ]
-
-
-def deletions(recorder: Recorder, service: str = "") -> int:
-    """How many nodes of instances went, replaced or not."""
-    return sum(kind == "DELETED" for kind, _ in changes(recorder, service))
 
 
 def owners(machine: Machine) -> set[str]:

@@ -97,6 +97,29 @@ class Recorder:
         self._events.append((event.kind.name, event.path.removeprefix(self._root + "/")))
 
 
+def changes(recorder: Recorder, service: str = "") -> list[tuple[str, str]]:
+    """What happened to the nodes of instances, of one service or of all."""
+    return [
+        event for event in recorder.heard() if event[1].startswith(f"services/{service}") and event[1].count("/") == 2
+    ]
+
+
+def gaps(recorder: Recorder) -> list[tuple[str, str]]:
+    """The deletions that are not the first half of a replacement in one transaction: then the watcher is told of both,
+    one directly after the other, and no reader ever sees the place between."""
+    events = changes(recorder)
+    return [
+        (kind, path)
+        for number, (kind, path) in enumerate(events)
+        if kind == "DELETED" and events[number + 1 : number + 2] != [("CREATED", path)]
+    ]
+
+
+def deletions(recorder: Recorder, service: str = "") -> int:
+    """How many nodes of instances went, replaced or not."""
+    return sum(kind == "DELETED" for kind, _ in changes(recorder, service))
+
+
 @pytest.fixture
 def links() -> Iterator[Links]:
     """Opens readers and writers for one test."""
