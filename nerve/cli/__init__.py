@@ -50,7 +50,7 @@ def cli() -> None:
 @config
 @log_options
 def run_(path: str, log_level: str, log_format: Any) -> int:
-    """Run in the foreground, until SIGTERM or Ctrl-C; then deregister everything.
+    """Run in the foreground, until SIGTERM or Ctrl-C; then `on_stop` says what becomes of what is registered.
 
     Edits of nerve.yaml and of the service definitions take effect while it runs, service by service. A file that is
     wrong leaves everything as it was: see the log, `nerve status`, and the metric nerve_config_problems.
