@@ -113,6 +113,20 @@ def test_edits_leave_no_gap(machine: Machine, recorder: Recorder) -> None:
     assert deletions(recorder, "web/") == ROUNDS
 
 
+def test_b4_an_edit_never_deletes_the_node_that_both_share(machine: Machine, recorder: Recorder) -> None:
+    """The node has the same name before and after an edit of the checks, and the one who begins has it from the one who
+    ends: it stays, and belongs to a session that lives. (Ruby's nerve put it, and its old watcher then deleted it.)"""
+    eventually(lambda: settled(machine))
+    for round_ in range(ROUNDS):
+        machine.define("web", check={"type": "tcp", "interval": f"{70 + round_}ms", "timeout": "1s"})
+        eventually(lambda edits=round_ + 1: machine.nerve.log().count("web was edited") == edits)  # type: ignore[misc]
+        eventually(lambda: settled(machine))
+    # The old check threads have ended by now, and took nothing with them.
+    assert changes(recorder) == []
+    assert len(owners(machine)) == 1
+    assert machine.sees("web", "api")
+
+
 def test_a_stop_takes_everything_back_unless_told_otherwise(machine: Machine) -> None:
     """`on_stop: deregister`, the default: from now on nobody sends anything here."""
     machine.announce("web", "api", session_timeout="20s", on_stop="deregister")

@@ -26,7 +26,7 @@ from nerve.status import Status, describe, describe_services, ready
 from nerve.teller import Teller
 from nerve.tether import Broken, Tethers
 from smartstack.definition import ServiceDefinition
-from smartstack.errors import ConfigError, Problem
+from smartstack.errors import ConfigError, Problem, RegistryUnavailable
 from smartstack.forms import DirectoryUrl, TcpAddress
 from smartstack.inbox import Inbox
 from smartstack.installed import check_families
@@ -395,6 +395,42 @@ def test_a_refused_registration_is_shown_and_said_once(site: Site, log: io.Strin
     assert log.getvalue().count("web cannot be registered") == 1
     failed = {"action": "put", "result": "failed"}
     assert site.metrics.registry.get_sample_value("nerve_registry_actions_total", failed) == 3.0
+
+
+def test_b1_a_registration_that_failed_is_made_again_without_a_transition(site: Site) -> None:
+    """The registry refuses one put, and is back before the next result: nothing about the service changes any more,
+    and yet it is registered at the next turn. (Ruby's nerve noted that it had been told "up", and never put it.)"""
+    site.memory.refusing = "gone for lunch"
+    assert describe_services(site.turn(web=True))["web"].error == "gone for lunch"
+    assert site.registered() == {}
+    assert site.nerve.cycle() <= 1.0
+    site.memory.refusing = None
+    site.nerve.cycle()
+    assert list(site.registered()) == ["services/web"]
+    transitions = {"service": "web", "to": "up"}
+    assert site.metrics.registry.get_sample_value("nerve_transitions_total", transitions) == 1.0
+
+
+def test_b1_a_removal_that_failed_is_made_again_without_a_transition(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for a dead service: it would be sent requests until it came back and died once more."""
+    site.turn(web=True)
+    site.turn(web=False)
+
+    def refuse(node: NodeId) -> None:
+        raise RegistryUnavailable("gone for lunch")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.writer, "remove", refuse)
+        web = describe_services(site.turn(web=False))["web"]
+        assert (web.state, web.error) == (State.DOWN, "gone for lunch")
+        assert list(site.registered()) == ["services/web"]
+        assert site.nerve.cycle() <= 1.0
+    site.nerve.cycle()
+    assert site.registered() == {}
+    transitions = {"service": "web", "to": "down"}
+    assert site.metrics.registry.get_sample_value("nerve_transitions_total", transitions) == 1.0
 
 
 def test_the_metrics_show_the_last_turn(site: Site) -> None:
