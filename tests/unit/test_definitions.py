@@ -71,6 +71,7 @@ def site(tmp_path: Path) -> Site:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from now on."""
     names: list[str] = []
+
     def counted(path: str) -> tuple[bytes, Fingerprint]:
         names.append(os.path.basename(path))
         return read_file(path)
