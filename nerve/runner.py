@@ -82,7 +82,15 @@ class Runner:
         return [found for thread in self._threads.values() for found in thread.drain()]
 
     def hanging(self, now: float) -> list[CheckResult]:
-        """A failure for each check that has outlived its time-out; once, and again after each further interval."""
+        """A failure for each check that has outlived its time-out; once, and again after each further interval.
+
+        A thread that a check has ended is started anew: nobody else would notice.
+        """
+        for service, thread in self._threads.items():
+            if not thread.alive:
+                self._threads[service] = _ServiceThread(
+                    service, thread.probe, self._ring, Random(self._random.random())
+                )
         return [found for thread in self._threads.values() if (found := thread.hanging(now))]
 
     def next_look(self, now: float) -> float:
@@ -125,7 +133,13 @@ class _ServiceThread:
         self._due = dict.fromkeys(probe.checks, self._since)
         self._agreed: dict[str, tuple[bool, int]] = {}
         self._reported: tuple[_Running, int] | None = None
-        threading.Thread(target=self._turn, name=f"check-{service}", daemon=True).start()
+        self._thread = threading.Thread(target=self._turn, name=f"check-{service}", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still checks."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         self._stopped = True

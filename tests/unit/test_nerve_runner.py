@@ -295,8 +295,9 @@ def test_a_service_that_is_down_is_checked_at_its_own_pace(watched: Watched) -> 
     """`down_interval` takes the place of the interval as long as the service is down."""
     watched.watch(web=Scripted(act=well, down_interval=3600.0), api=Scripted(act=well))
     watched.runner.down(["web"])
-    eventually(lambda: len(watched.heard("api")) >= 20)
-    assert len(watched.heard("web")) <= 2
+    before, of_api = len(watched.heard("web")), len(watched.heard("api"))
+    eventually(lambda: len(watched.heard("api")) >= of_api + 20)
+    assert len(watched.heard("web")) <= before + 1, "the one that was under way"
     watched.runner.down([])
     watched.runner.prompt("web", Prompt.LOOK)
     eventually(lambda: len(watched.heard("web")) >= 5)
@@ -325,3 +326,22 @@ def test_only_what_may_matter_rings(watched: Watched) -> None:
     eventually(lambda: watched.heard("web")[-1].result.passed)
     for _ in range(5):
         assert watched.wake.wait(5), "as long as the state disagrees, every result rings"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_a_check_has_ended_is_started_anew(watched: Watched) -> None:
+    """A check kind may do what it likes, and exit its thread: the service is checked again at the loop's next look."""
+    runs: list[float] = []
+
+    def leave_once(target: Target) -> Outcome:
+        runs.append(target.now)
+        if len(runs) == 1:
+            raise SystemExit
+        return passed("back")
+
+    watched.watch(web=Scripted(act=leave_once))
+    eventually(lambda: runs and threads("web") == 0)
+    assert watched.heard("web") == []
+    watched.runner.hanging(time.monotonic())
+    eventually(lambda: len(watched.heard("web")) >= 2)
+    assert threads("web") == 1
