@@ -155,6 +155,8 @@ def test_a_wrong_password_is_one_sentence_and_needs_no_restart(server: SecureSer
         assert out.startswith("registry  AWAY: ")
         assert machine.service("web")["state"] == "up"
         assert not machine.sees("web")
+        turns = machine.nerve.metric("nerve_cycles_total")
+        eventually(lambda: machine.nerve.metric("nerve_cycles_total") > turns + 2)
         lines = [line for line in machine.nerve.log().splitlines() if says in line]
         assert len(lines) == 1, lines
         assert "Traceback" not in machine.nerve.log()

@@ -266,6 +266,9 @@ def test_dashboards_of_airbnbs_nerve_go_on(machine: Machine, agent: Ear) -> None
     eventually(lambda: machine.service("web")["held_back"] == "rate")
     machine.announce()
     eventually(lambda: machine.nerve.status()["services"] == {})
+    turns = machine.nerve.metric("nerve_cycles_total")
+    machine.nerve.send(signal.SIGHUP)
+    eventually(lambda: machine.nerve.metric("nerve_cycles_total") > turns)
     assert machine.nerve.stop() == 0
     heard = agent.listen()
     wanted = [
