@@ -140,10 +140,12 @@ class Teller:
             self._still_away(registry, link)
         elif link.connected:
             self._log.info(f"{_registry(registry)} is connected", detail=link.detail, session=link.session)
-        elif before is None:
-            self._log.info(f"{_registry(registry)} is not connected yet", detail=link.detail)
-        elif before.connected:
-            self._log.warning(f"{_registry(registry)} is away", detail=link.detail, session=link.session)
+        elif before is None or before.connected:
+            self._details.setdefault(registry, set()).add(link.detail)
+            if before is None:
+                self._log.info(f"{_registry(registry)} is not connected yet", detail=link.detail)
+            else:
+                self._log.warning(f"{_registry(registry)} is away", detail=link.detail, session=link.session)
 
     def _still_away(self, registry: str, link: LinkStatus) -> None:
         """Each reason for it once: a wrong password is found out only after a while."""
