@@ -80,7 +80,7 @@ def test_a_drain_waits_for_the_connections_that_are_there(machine: Machine) -> N
         )
         assert drain.stdout is not None
         said = [drain.stdout.readline() for _ in range(2)]
-        while "web has 1" not in said[-1]:
+        while "web has" not in said[-1]:
             said.append(drain.stdout.readline())
             assert said[-1], f"it ended too early: {said}"
         assert drain.poll() is None
@@ -97,7 +97,8 @@ def test_a_drain_says_when_its_limit_ran_out(machine: Machine) -> None:
             "drain", "web", "-c", path, "--reason", "deploy", "--wait", "--timeout", "500ms"
         )
     assert code == 1
-    assert errors == "not safe to stop after 0.5 s: connections: web has 1\n"
+    # A check of nerve's own may be under way beside the client.
+    assert re.fullmatch(r"not safe to stop after 0\.5 s: connections: web has [12]\n", errors)
     assert machine.service("web")["maintenance"]["reason"] == "deploy"
 
 

@@ -326,8 +326,8 @@ def test_after_a_restart_of_nerve_a_service_has_the_time_of_its_ttl_to_report(
     machine = Machine(zookeeper_url)
     try:
         for name in ("web", "api"):
-            machine.define(name, 8080, check={"type": "ttl", "ttl": "2s", "interval": "50ms"})
-        machine.define("api", 8081, check={"type": "ttl", "ttl": "2s", "interval": "50ms"})
+            machine.define(name, 8080, check={"type": "ttl", "ttl": "6s", "interval": "50ms"})
+        machine.define("api", 8081, check={"type": "ttl", "ttl": "6s", "interval": "50ms"})
         path = str(machine.announce("web", "api", session_timeout="20s"))
         begin_unwell(machine)
         for name in ("web", "api"):
@@ -340,7 +340,7 @@ def test_after_a_restart_of_nerve_a_service_has_the_time_of_its_ttl_to_report(
         web = machine.service("web")
         assert (web["state"], web["reason"]) == ("unknown", "no verdict yet of ttl")
         assert machine.command("heartbeat", "api", "-c", path)[0] == 0
-        eventually(lambda: not machine.sees("web"))
+        eventually(lambda: not machine.sees("web"), within=20)
         assert "no heartbeat since nerve began to watch it" in machine.service("web")["reason"]
         assert nodes(zookeeper_recorder)[len(before) :][:1] == [
             ("DELETED", f"services/web/{machine.address}_0000008080")

@@ -416,7 +416,9 @@ def test_ten_thousand_that_broke(
         listener.accept()[0].close()
     hearing.hears(10_001)
     eventually(hearing.tethers.held)
-    assert (open_descriptors(), len(tether_threads())) == before
+    # Others of this process may have closed theirs meanwhile.
+    assert open_descriptors() <= before[0]
+    assert len(tether_threads()) == before[1]
     assert not any(one.refused for one in hearing.broken)
 
 
