@@ -185,7 +185,7 @@ def test_a_wiped_registry_is_held_back_and_then_believed(any_host: Host, zookeep
     assert len(host.members("web")) >= len(members) / 2
     clients[0].stop()
     eventually(lambda: host.members("web") == {}, within=10)
-    assert host.told("web")["origin"] == "listing"
+    eventually(lambda: host.told("web")["origin"] == "listing", message="what HAProxy does is told a moment later")
     with pytest.raises(AssertionError, match=r"503 .*no live instance of web"):
         ask(host.address, 3210)
     assert host.told("api")["origin"] == "held back"
