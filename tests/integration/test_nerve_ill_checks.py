@@ -19,7 +19,12 @@ SILENT_PORT = 8090
 DOUBLE_FORK = "( sleep 600 & ) ; echo left one behind"
 STORM = "for i in $(seq 50); do sleep 600 & done; wait"
 SHOUT = "import os\nfor _ in range(1600): os.write(1, b'x' * 65536)\nprint()\nprint('that was all')"
-DAEMON = "setsid sleep 5 & echo let one go"
+DAEMON = """
+import subprocess
+subprocess.Popen(["sleep", "5"], start_new_session=True)
+print("let one go")
+"""
+# Popen returns when the child has its own session and runs the program: a shell's `setsid` may not have got so far.
 
 MEGABYTE = 1_048_576
 MAY_GROW_BYTES = 4 * MEGABYTE
@@ -145,7 +150,17 @@ def test_a_hundred_megabytes_of_output_cost_nothing(machine: Machine) -> None:
 def test_a_daemon_that_a_check_starts_is_out_of_reach(machine: Machine) -> None:
     """What made a session of its own is no part of the check any more: it holds up neither the check nor the stop of
     nerve, and lives on. systemd ends it together with nerve."""
-    begin(machine, {"starts": {**script(DAEMON), "interval": "1s", "timeout": "5s"}})
+    begin(
+        machine,
+        {
+            "starts": {
+                "type": "exec",
+                "command": [sys.executable, "-S", "-c", DAEMON],
+                "interval": "1s",
+                "timeout": "5s",
+            }
+        },
+    )
     eventually(lambda: runs(machine, "starts") >= 2)
     assert machine.service("starts")["reason"].endswith("let one go")
     left = set(of_checks(machine))
