@@ -6,13 +6,15 @@ from typing import Any
 
 import click
 
-from nerve.cli.talk import HEARTBEAT_TOKEN_FILE, TOKEN_FILE, Daemon, caller, duration_option, running
+from nerve.cli.talk import Daemon, caller, duration_option, running
 from nerve.connections import established_each
 from nerve.draining import Draining, Verdict, judge, leftover
 from nerve.settings import Drain
 from smartstack.addresses import split_port
+from smartstack.command import readable_token
 from smartstack.errors import SmartStackError
 from smartstack.logs import LEVELS
+from smartstack.tokens import HEARTBEAT_TOKEN, TOKEN
 
 POLL_SECONDS = 0.1
 """How often a command that waits looks again."""
@@ -106,14 +108,12 @@ def check(*, path: str, admin: str | None, service: str, timeout: float) -> int:
 @click.argument("service")
 @click.option("--fail", is_flag=True, help="Report that it is not well.")
 @click.option("--note", default="", help="A few words that nerve shows.")
-@click.option(
-    "--token-file", help="Default: heartbeat-token in nerve's run directory where heartbeat_group is set, else token."
-)
+@click.option("--token-file", help="Default: heartbeat-token or token in nerve's run directory, whichever may be read.")
 def heartbeat(*, path: str, admin: str | None, service: str, fail: bool, note: str, token_file: str | None) -> None:
     """Report how SERVICE is, as the service itself may do over the admin address: POST /heartbeat."""
     nerve = Daemon(path, admin)
-    group = nerve.settings.heartbeat_group is not None
-    token = os.path.abspath(token_file) if token_file else HEARTBEAT_TOKEN_FILE if group else TOKEN_FILE
+    names = (HEARTBEAT_TOKEN, TOKEN)
+    token = os.path.abspath(token_file) if token_file else str(readable_token(nerve.settings.run_directory, *names))
     nerve.act("/heartbeat", {"service": service, "passed": not fail, "note": note}, token)
 
 

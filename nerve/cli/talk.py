@@ -14,11 +14,9 @@ from nerve.settings import Settings
 from smartstack.command import admin_address, config_option, fetch, post_action
 from smartstack.definitions import load_settings
 from smartstack.forms import DURATION, TcpAddress
+from smartstack.tokens import TOKEN
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-TOKEN_FILE = "token"
-HEARTBEAT_TOKEN_FILE = "heartbeat-token"
 
 config = config_option("nerve")
 
@@ -65,7 +63,7 @@ class Daemon:
         """Its /status. Raises SmartStackError when it does not answer."""
         return fetch(self.address, "/status")
 
-    def act(self, path: str, body: dict[str, Any], token: str = TOKEN_FILE) -> dict[str, Any]:
+    def act(self, path: str, body: dict[str, Any], token: str = TOKEN) -> dict[str, Any]:
         """Ask for an action. Raises SmartStackError when it is refused, or may not be asked for by this user."""
         return post_action(self.address, path, body, os.path.join(self.settings.run_directory, token))
 
