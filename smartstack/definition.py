@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
-from smartstack.forms import DURATION, INSTANCE_ID, LISTEN, PERCENT, PORT, REGISTRY_PATH, Listen, between, duration
+from smartstack.forms import INSTANCE_ID, PORT, REGISTRY_PATH, duration
+from smartstack.locality import WHERE, Locality, Where
 from smartstack.model import Form, OneOf
+from smartstack.traffic import Proxy
 
-Mode = Literal["http", "tcp"]
-Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
+Combine = Literal["union", "fallback"]
 Tether = Literal["conclusive", "check", "off"]
 
 _PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -23,34 +24,6 @@ def _port_name(value: Any) -> str:
 
 PORT_NAME = Form(_port_name, {"type": "string", "pattern": f"^{_PORT_NAME.pattern}$"})
 """Without dots, so that the service `<service>.<port's name>` is the port of one service only."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """How long HAProxy waits, in seconds."""
-
-    connect: Annotated[float, "for a connection to an instance", DURATION] = 1.0
-    client: Annotated[float, "for a silent client", DURATION] = 60.0
-    server: Annotated[float, "for a silent instance", DURATION] = 60.0
-    queue: Annotated[float, "for a free place at an instance", DURATION] = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
-    """How synapse offers the service to local clients."""
-
-    listen: Annotated[Listen, "3210 is 127.0.0.1:3210; also '0.0.0.0:3210' or the path of a unix socket", LISTEN]
-    mode: Annotated[Mode, "http sees requests and can retry them; tcp passes bytes"] = "http"
-    balance: Annotated[Balance, "how an instance is picked; hash is by the request's path"] = "leastconn"
-    timeouts: Annotated[Timeouts, "how long to wait for whom"] = Timeouts()
-    retries: Annotated[int, "how often a request that no instance has answered is tried again", between(0, 10)] = 2
-    shrink_floor: Annotated[float, "a listing that leaves less than this share of them is held back", PERCENT] = 0.5
-    shrink_confirm: Annotated[float, "how long such a listing must last before it is believed", DURATION] = 30.0
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        """Rules over several keys: the dotted key, and what is wrong."""
-        if self.mode == "tcp" and self.balance == "hash":
-            yield "balance", "hash is by the request's path, which mode tcp does not see; source is by the client"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +68,13 @@ class ServiceDefinition(Endpoint):
     ports: Annotated[
         Mapping[Annotated[str, PORT_NAME], Endpoint], "more ports of it, each a service of its own: <service>.<name>"
     ] = field(default_factory=dict)
+    where: Annotated[Where, "labels that an instance must have to be used here", WHERE] = ()
+    locality: Annotated[Locality | None, "instances near this host first; absent: all alike"] = None
+    sources: Annotated[
+        tuple[Annotated[Any, OneOf("source")], ...], "where its instances are found; absent: the registry"
+    ] = ()
+    combine: Annotated[Combine, "union of all sources, or the first that has any instance"] = "union"
+    leader_only: Annotated[bool, "use one instance only, the one that has been registered longest"] = False
     tether: Annotated[Tether, "what an idle connection that the service's end closes is worth"] = "conclusive"
     warmup: Annotated[
         float | None, "its weight grows from a tenth to full in this time after it joined", duration("1s")
@@ -105,9 +85,9 @@ class ServiceDefinition(Endpoint):
         yield from Endpoint.problems(self)
         holders: dict[tuple[str, object], str] = {}
         for name, endpoint in {"": self, **self.ports}.items():
-            listen = endpoint.proxy.listen if endpoint.proxy is not None else None
-            parts = {"port": endpoint.port, "proxy.listen": listen, "registry_path": endpoint.registry_path}
-            for key, value in parts.items():
+            listens = endpoint.proxy.addresses if endpoint.proxy is not None else ()
+            parts = [("port", endpoint.port), ("registry_path", endpoint.registry_path)]
+            for key, value in (*parts, *(("proxy.listen", listen) for listen in listens)):
                 holder = holders.setdefault((key, value), name)
                 if value is not None and holder != name:
                     whose = f"ports.{holder}" if holder else "the service itself"
@@ -117,13 +97,21 @@ class ServiceDefinition(Endpoint):
 def expand(name: str, definition: ServiceDefinition) -> Mapping[str, ServiceDefinition]:
     """The services that a definition stands for, by name: itself as it is, and each of its ports as `<name>.<port>`.
 
-    A port has its own address, checks, proxy and places in registries, and the tether and the warm-up of its parent.
+    A port has its own address, checks, proxy and places in registries; the tether, the warm-up and the choice of
+    instances (`where`, `locality`, `leader_only`) are its parent's.
     One without checks is as well as its parent, which the reader sees in the parent's `ports`.
     """
     services = {name: definition}
     for port, endpoint in definition.ports.items():
         own = {field.name: getattr(endpoint, field.name) for field in fields(Endpoint)}
-        services[f"{name}.{port}"] = ServiceDefinition(**own, tether=definition.tether, warmup=definition.warmup)
+        services[f"{name}.{port}"] = ServiceDefinition(
+            **own,
+            tether=definition.tether,
+            warmup=definition.warmup,
+            where=definition.where,
+            locality=definition.locality,
+            leader_only=definition.leader_only,
+        )
     return services
 
 

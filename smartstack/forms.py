@@ -143,6 +143,30 @@ def _listen(value: Any) -> Listen:
     raise ValueError(wanted)
 
 
+def _listens(value: Any) -> tuple[Listen, ...]:
+    if not isinstance(value, list):
+        return (_listen(value),)
+    wrong: dict[str | int, str] = {}
+    found: list[Listen] = []
+    for index, one in enumerate(value):
+        try:
+            listen = _listen(one)
+        except ValueError as error:
+            wrong[index] = str(error)
+        else:
+            if listen in found:
+                wrong[index] = "is in the list twice"
+            found.append(listen)
+    if wrong:
+        raise FormError(wrong)
+    return tuple(found)
+
+
+def _write_listens(value: tuple[Listen, ...]) -> list[int | str] | int | str:
+    written = [_write_listen(one) for one in value]
+    return written[0] if len(written) == 1 else written
+
+
 def _write_listen(value: Listen) -> int | str:
     return value.port if isinstance(value, TcpAddress) and value.host == "127.0.0.1" else str(value)
 
@@ -289,6 +313,12 @@ LISTEN = Form(
     {"anyOf": [PORT.schema, {"type": "string", "pattern": f"^(/.*|{ADDRESS.pattern})$"}]},
     _write_listen,
 )
+LISTENS = Form(
+    _listens,
+    {"anyOf": [*LISTEN.schema["anyOf"], {"type": "array", "items": LISTEN.schema, "uniqueItems": True}]},
+    _write_listens,
+)
+"""One address, or a list of them."""
 ADMIN = Form(_admin, {"type": "string", "pattern": f"^{ADDRESS.pattern}$"}, str)
 HOST = Form(_host, {"type": "string", "minLength": 1, "pattern": r"^[A-Za-z0-9_.:-]+$"})
 PATH = Form(_path, _PATH_SCHEMA, anchor=_anchor_path)

@@ -20,8 +20,9 @@ from synapse.control import Look
 from synapse.daemon import run
 from synapse.haproxy.commands import command as runtime_command
 from synapse.haproxy.errors import HAProxyAway
-from synapse.loop import Synapse, offered, unknown_services
+from synapse.loop import Synapse
 from synapse.settings import Settings
+from synapse.using import offered, unknown_services
 
 _config = config_option("synapse")
 _wait = click.option(
@@ -161,7 +162,7 @@ def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
     configure("warning", "text")
     wake = Wake()
     synapse = Synapse(LiveConfiguration(Settings, path, writes=False), wake, acts=False)
-    synapse.reader.start(wake.ring)
+    synapse.sources.start(wake.ring)
     try:
         synapse.remember_running()
         end = time.monotonic() + wait_seconds
@@ -175,4 +176,4 @@ def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
     except HAProxyAway as away:
         raise SmartStackError(f"{away}; synapse itself would wait for it") from away
     finally:
-        synapse.reader.stop()
+        synapse.sources.stop()

@@ -20,7 +20,7 @@ from synapse.wanted import Wanted, Wanting
 FILE_QUIET_SECONDS = 0.5
 """How long after a runtime change the file follows, so that a burst of changes is one write."""
 
-SLOT = re.compile(r"s[1-9][0-9]{0,6}")
+SLOT = re.compile(r"[sb][1-9][0-9]{0,6}")
 """The names of slots; a site's template may have servers of its own, by other names, which are left alone."""
 
 NOT_RUNNING = "HAProxy is not running"

@@ -1,33 +1,37 @@
 """synapse's loop: read files and the registry, decide, bring HAProxy in step, tell."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from smartstack.definition import ServiceDefinition, parent_name
 from smartstack.errors import Problem, SmartStackError
+from smartstack.inbox import Inbox
 from smartstack.instance import Instance
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
-from smartstack.registry import open_reader
 from smartstack.registry.protocol import Listing
-from smartstack.validation import hint
 from smartstack.wake import Wake
 from synapse.configuration import ConfigurationFile
 from synapse.control import FILE_QUIET_SECONDS, Controller, Look
+from synapse.desk import Desk
 from synapse.haproxy import program
 from synapse.haproxy.errors import HAProxyError
 from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.metrics import Metrics
-from synapse.offers import Offers, registry_path
+from synapse.offers import Offers, Surroundings
+from synapse.orders import Order
+from synapse.placement import Seen
 from synapse.plan import Plan
 from synapse.reload import Reloader
 from synapse.render import Renderer, TemplateError
 from synapse.selection import Origin
 from synapse.settings import HAProxySettings, Settings
+from synapse.sources import Sources
 from synapse.status import Snapshot
 from synapse.store import Store
 from synapse.teller import Teller
+from synapse.using import offered, unknown_services
 from synapse.wanted import Wanting
 
 LIVE = (
@@ -49,6 +53,9 @@ GRACE_SECONDS = 2.0
 """How long a HAProxy that is not running yet waits for the registry's first word, so that it starts with servers."""
 
 KNOWS_NOTHING = "no service definition is known, and the running HAProxy serves some: it is left as it is"
+
+POLL_SECONDS = 1.0
+"""How often HAProxy is asked about the instances of services whose offers depend on what it finds."""
 
 _RETRY_SECONDS = 1.0
 _FIRST_WORD_POLL_SECONDS = 0.1
@@ -73,6 +80,7 @@ class Synapse:
         self._begun = time.monotonic()
         self._resync_due = 0.0
         self._retry_due = 0.0
+        self._poll_due = 0.0
         self._known_any = False
         self._save_due: float | None = None
         self._save_problem: str | None = None
@@ -112,18 +120,15 @@ class Synapse:
             metrics=self.metrics,
             acts=acts,
         )
-        self.reader = open_reader(
-            settings.registry,
-            session_timeout_seconds=settings.session_timeout,
-            options=settings.zookeeper,
-        )
+        self.sources = Sources(settings)
+        self.desk = Desk(Inbox[Order](wake.ring))
         for problem in self._store.problems:
             log.warning("a file of the state directory is left aside", why=problem)
 
     def start(self) -> None:
         """Begin to connect and to watch files."""
         self.configuration.watch(self._wake.ring, _template_directories)
-        self.reader.start(self._wake.ring)
+        self.sources.start(self._wake.ring)
         self.remember_running()
 
     def cycle(self) -> float:
@@ -138,6 +143,7 @@ class Synapse:
         changed = set()
         if self.configuration.refresh(everything=everything):
             changed = self._take_settings()
+        self.desk.work(self.offers.by_name)
         changed |= self.look_up()
         plan = Plan()
         more: float | None = _RETRY_SECONDS
@@ -156,6 +162,7 @@ class Synapse:
             self._save_due = time.monotonic() + FILE_QUIET_SECONDS
         self._save_good()
         self._tell(plan, changed)
+        self.desk.answer()
         self.metrics.cycles.inc()
         self.metrics.cycle_seconds.observe(time.monotonic() - began)
         return self._wait_seconds(more)
@@ -167,8 +174,15 @@ class Synapse:
     def look_up(self) -> set[str]:
         """Read the registry and choose; answers which offers changed."""
         definitions = offered(self.configuration.view.definitions, self.configuration.settings.use)
-        known = self.reader.read([registry_path(name, definition) for name, definition in definitions.items()])
-        changed = self.offers.update(definitions, known, time.monotonic())
+        known = self.sources.read(definitions)
+        surroundings = Surroundings(
+            labels=self.configuration.settings.labels,
+            held=self.desk.held,
+            seen=self._ask_haproxy(),
+            accepted=self.desk.accepted,
+            session=self.sources.status().session,
+        )
+        changed = self.offers.update(definitions, known, time.monotonic(), surroundings)
         self._seen &= definitions.keys()
         self._seen.update(name for name, offer in self.offers.by_name.items() if isinstance(offer.known, Listing))
         return changed
@@ -192,9 +206,22 @@ class Synapse:
         if self._save_due is not None:
             self._save_due = time.monotonic()
             self._save_good()
-        self.reader.stop()
+        self.sources.stop()
         if self.configuration.settings.haproxy.on_stop == "stop":
             self.process.stop()
+
+    def _ask_haproxy(self) -> dict[str, Seen]:
+        """What HAProxy finds of the instances of the services that depend on it."""
+        watched = self.offers.watched()
+        if not watched or self.controller.observed is None:
+            return {}
+        now = time.monotonic()
+        if now >= self._poll_due:
+            self._poll_due = now + POLL_SECONDS
+            with contextlib.suppress(HAProxyError):
+                self.controller.observe(watched)
+        observed = self.controller.observed
+        return {} if observed is None else {name: observed.seen(name) for name in watched}
 
     def _take_settings(self) -> set[str]:
         """Render anew where the HAProxy settings or a site's templates may have changed; answers what to look at."""
@@ -227,7 +254,9 @@ class Synapse:
     def _wait_seconds(self, more: float | None) -> float:
         due = self.offers.due()
         now = time.monotonic()
-        waits = [more, self.configuration.due_in()]
+        waits = [more, self.configuration.due_in(), self.sources.due_in(), self.desk.due_in()]
+        if self.offers.watched():
+            waits.append(self._poll_due - now)
         retry = self._retry_due if self._wanting.refusals else None
         waits.extend(None if at is None else at - now for at in (self._resync_due, self._save_due, due, retry))
         return max(0.0, min(wait for wait in waits if wait is not None))
@@ -277,7 +306,7 @@ class Synapse:
             clock=time.monotonic(),
             started=self._started,
             since=dict(self._since),
-            registry=self.reader.status(),
+            registry=self.sources.status(),
             offers=dict(self.offers.by_name),
             observed=self.controller.observed,
             plan=self._plan,
@@ -291,27 +320,6 @@ class Synapse:
             missing=self.missing(),
         )
         self._teller.tell(self.snapshot, changed)
-
-
-def offered(
-    definitions: Mapping[str, ServiceDefinition], use: tuple[str, ...] | None
-) -> Mapping[str, ServiceDefinition]:
-    """The definitions that this host uses; `use` None is all."""
-    return definitions if use is None else {name: definitions[name] for name in use if name in definitions}
-
-
-def unknown_services(configuration: LiveConfiguration[Settings]) -> tuple[Problem, ...]:
-    """A problem for each service that this host should use and that has no definition, good or bad."""
-    view = configuration.view
-    return tuple(
-        Problem(
-            path=configuration.path,
-            key="use",
-            message=f"{name} has no definition in {configuration.settings.services}{hint(name, view.definitions)}",
-        )
-        for name in configuration.settings.use or ()
-        if name not in view.definitions and not {name, parent_name(name) or name} & view.problems.keys()
-    )
 
 
 def _template_directories(settings: Settings) -> tuple[str, ...]:

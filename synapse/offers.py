@@ -1,26 +1,53 @@
-"""Selection for every service, incrementally: work is done only for services whose definition or listing changed."""
+"""Selection for every service, incrementally: work is done only for services of which something changed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from smartstack.definition import ServiceDefinition
 from smartstack.instance import Instance
 from smartstack.registry.protocol import Listing, Unknown
-from synapse.selection import Choice, FloorPolicy, Memory, choose
+from synapse.placement import NOTHING_SEEN, Placement, Seen, place
+from synapse.selection import Choice, FloorPolicy, Memory, Origin, choose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What is known of one service, and what was chosen for that."""
+    """What is known of one service, what was chosen for that, and what that means on this host."""
 
     definition: ServiceDefinition
     known: Listing | Unknown
     choice: Choice
+    placement: Placement
+
+    @property
+    def watched(self) -> bool:
+        """Whether what HAProxy finds of the instances may change this offer, so that HAProxy has to be asked."""
+        return self.definition.locality is not None or self.choice.origin is Origin.HELD_BACK
 
 
-def registry_path(name: str, definition: ServiceDefinition) -> str:
-    """Where a service stands in the registry."""
-    return definition.registry_path or f"services/{name}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What an offer depends on besides what the sources say.
+
+    `labels` are this host's. `held` are the addresses that somebody holds on this host, by service; `seen` is what
+    HAProxy finds of the instances of the watched services. `accepted` are the services whose shrunken listing an
+    operator takes at its word, now. `session` names the session with the registry, None where there is none.
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    accepted: Collection[str] = ()
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Nearby:
+    """The part of the surroundings that one service depends on."""
+
+    labels: Mapping[str, str]
+    held: frozenset[str]
+    seen: Seen
 
 
 class Offers:
@@ -28,6 +55,7 @@ class Offers:
 
     def __init__(self, good: Mapping[str, tuple[Instance, ...]]) -> None:
         self._memories = {name: Memory(good=instances) for name, instances in good.items()}
+        self._nearby: dict[str, _Nearby] = {}
         self.by_name: dict[str, Offer] = {}
 
     def remember(self, name: str, instances: tuple[Instance, ...]) -> None:
@@ -48,32 +76,64 @@ class Offers:
         definitions: Mapping[str, ServiceDefinition],
         known: Mapping[str, Listing | Unknown],
         now: float,
+        surroundings: Surroundings | None = None,
     ) -> set[str]:
         """Look at every service again where there is something new; answer which offers changed, came or went.
 
-        `known` is by registry path. `now` is of a monotonic clock, in seconds.
+        `known` is by service. `now` is of a monotonic clock, in seconds.
         """
+        surroundings = surroundings or Surroundings()
         changed = {name for name in self.by_name if name not in definitions}
         for name in changed:
-            del self.by_name[name]
-            self._memories.pop(name, None)
+            for kept in (self.by_name, self._memories, self._nearby):
+                kept.pop(name, None)
         for name, definition in definitions.items():
-            content = known[registry_path(name, definition)]
             before = self.by_name.get(name)
-            if before is not None and before.definition is definition and before.known is content:
-                due = before.choice.due
-                if due is None or now < due:
-                    continue
-            choice = choose(content, self._memories.get(name, Memory()), _policy(definition), now)
+            nearby = _Nearby(
+                labels=surroundings.labels,
+                held=surroundings.held.get(name, frozenset()),
+                seen=surroundings.seen.get(name, NOTHING_SEEN),
+            )
+            if not self._is_news(name, definition, known[name], nearby, now, accepted=name in surroundings.accepted):
+                continue
+            choice = choose(known[name], self._memories.get(name, Memory()), _policy(definition), now)
             self._memories[name] = choice.memory
-            self.by_name[name] = Offer(definition=definition, known=content, choice=choice)
-            if before is None or before.definition is not definition or _differ(before.choice, choice):
+            self._nearby[name] = nearby
+            placement = place(
+                choice.instances,
+                where=definition.where,
+                locality=definition.locality,
+                labels=nearby.labels,
+                held=nearby.held,
+                seen=nearby.seen,
+            )
+            self.by_name[name] = Offer(definition=definition, known=known[name], choice=choice, placement=placement)
+            if before is None or before.definition is not definition or _differ(before, self.by_name[name]):
                 changed.add(name)
         return changed
 
     def due(self) -> float | None:
         """When an offer changes by itself, in seconds of that clock; None when none will."""
         return min((offer.choice.due for offer in self.by_name.values() if offer.choice.due is not None), default=None)
+
+    def watched(self) -> tuple[str, ...]:
+        """The services of whose instances HAProxy has to be asked now and then."""
+        return tuple(name for name, offer in self.by_name.items() if offer.watched)
+
+    def _is_news(
+        self,
+        name: str,
+        definition: ServiceDefinition,
+        known: Listing | Unknown,
+        nearby: _Nearby,
+        now: float,
+        *,
+        accepted: bool,
+    ) -> bool:
+        before = self.by_name.get(name)
+        if before is None or before.definition is not definition or before.known is not known or accepted:
+            return True
+        return self._nearby[name] != nearby or (before.choice.due is not None and now >= before.choice.due)
 
 
 def _policy(definition: ServiceDefinition) -> FloorPolicy:
@@ -83,5 +143,10 @@ def _policy(definition: ServiceDefinition) -> FloorPolicy:
     return FloorPolicy(floor=proxy.shrink_floor, confirm_seconds=proxy.shrink_confirm)
 
 
-def _differ(before: Choice, after: Choice) -> bool:
-    return before.instances != after.instances or before.origin is not after.origin or before.refused != after.refused
+def _differ(before: Offer, after: Offer) -> bool:
+    return (
+        before.choice.instances != after.choice.instances
+        or before.choice.origin is not after.choice.origin
+        or before.choice.refused != after.choice.refused
+        or before.placement != after.placement
+    )

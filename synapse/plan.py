@@ -104,9 +104,9 @@ def plan(
     reasons = [f"{name}: {why}" for name, why in sorted(distrusted.items())]
     if observed.description != structure.description:
         more_slots = [
-            f"{name} has {len(observed.backends[name])} slots and gets {service.slots}"
+            f"{name} has {len(observed.backends[name])} slots and gets {service.slots + service.backups}"
             for name, service in sorted(wanted.items())
-            if name in observed.backends and len(observed.backends[name]) != service.slots
+            if name in observed.backends and len(observed.backends[name]) != service.slots + service.backups
         ]
         changes = structure_changes(running, structure)
         reasons.extend(changes + more_slots or ["the structure differs from the running one"])
@@ -131,8 +131,17 @@ def change_members(backend: str, slots: Sequence[Slot], wanted: Sequence[Target]
 
     All slots but one are filled; targets beyond that wait for the reload that gives the backend more slots.
     """
-    members = _Members(backend, slots, wanted)
-    return [*members.raise_in_place(), *members.exchange(), *members.reweigh(), *members.lower_in_place()]
+    actions: list[Action] = []
+    for backup in (False, True):
+        # An instance that changes sides is put in on one before it is taken out on the other, or is missing for the
+        # time of a command; the side that it leaves keeps its own promise either way.
+        members = _Members(
+            backend,
+            [slot for slot in slots if slot.backup is backup],
+            [target for target in wanted if target.backup is backup],
+        )
+        actions += [*members.raise_in_place(), *members.exchange(), *members.reweigh(), *members.lower_in_place()]
+    return actions
 
 
 class _Members:

@@ -8,14 +8,17 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from smartstack.definition import Proxy
-from smartstack.instance import Instance
+from smartstack.traffic import Proxy
+from synapse.placement import Placement, Role, Seen
 
 DEFAULT_WEIGHT = 100
 """The weight of an instance that gave none: room to halve it and to double it within HAProxy's 256."""
 
 SPARE_HOST, SPARE_PORT = "127.0.0.1", 9
 """Where a slot points that no instance was ever behind (port 9 is discard; the slot is in maintenance)."""
+
+PRIMARY_SLOT, BACKUP_SLOT = "s", "b"
+"""How the names of slots begin: `s1`, `s2`, and `b1` for one that HAProxy uses only when no other serves."""
 
 SLOT_STEP = 4
 """Slot counts are multiples of this, so that small changes of size change nothing."""
@@ -26,11 +29,13 @@ SMALL_WEIGHT_BALANCES = frozenset({"random", "source", "hash"})
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Target:
-    """Where a slot should point, and the weight HAProxy should give it (0: draining)."""
+    """Where a slot should point, and the weight HAProxy should give it (0: draining). `backup`: only when no other
+    serves."""
 
     host: str
     port: int
     weight: int
+    backup: bool = False
 
 
 class Admin(enum.Enum):
@@ -53,6 +58,16 @@ class Slot:
     up: bool = True
 
     @property
+    def address(self) -> str:
+        """`10.0.0.5:8080`, as an instance's."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def backup(self) -> bool:
+        """Whether it is one of the slots that HAProxy uses only when no other serves."""
+        return self.name.startswith(BACKUP_SLOT)
+
+    @property
     def serves(self) -> bool:
         """Whether new requests may go there."""
         return self.admin is Admin.READY and self.weight > 0
@@ -60,12 +75,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One service as HAProxy should offer it. `targets` are sorted by address; `slots` is how many there should be."""
+    """One service as HAProxy should offer it. `targets` are sorted by address; `slots` is how many there should be,
+    and `backups` how many more that are used only when none of those serves."""
 
     name: str
     proxy: Proxy
     targets: tuple[Target, ...]
     slots: int
+    backups: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +108,25 @@ class Observed:
     description: str
     backends: Mapping[str, Sequence[Slot]]
 
+    def seen(self, backend: str) -> Seen:
+        """What HAProxy finds of the instances behind this backend's slots."""
+        slots = [slot for slot in self.backends.get(backend, ()) if slot.serves]
+        return Seen(
+            up=frozenset(slot.address for slot in slots if slot.up),
+            down=frozenset(slot.address for slot in slots if not slot.up),
+        )
 
-def targets(instances: Sequence[Instance], proxy: Proxy) -> tuple[Target, ...]:
+
+def targets(placement: Placement, proxy: Proxy) -> tuple[Target, ...]:
     """The instances as HAProxy servers, with weights in the range that the balance algorithm can afford."""
     return tuple(
-        Target(host=instance.host, port=instance.port, weight=server_weight(instance.weight, proxy.balance))
-        for instance in instances
+        Target(
+            host=placed.instance.host,
+            port=placed.instance.port,
+            weight=0 if placed.role is Role.HELD else server_weight(placed.instance.weight, proxy.balance),
+            backup=placed.role is Role.BACKUP,
+        )
+        for placed in placement.used
     )
 
 

@@ -160,10 +160,10 @@ class Reloader:
         while True:
             for name in sorted(refusals.keys() - wanted.services.keys()):
                 _must_not_run(name, refusals[name].reason, running)
-            listens = {name: each.proxy.listen for name, each in wanted.services.items()}
+            listens = {name: each.proxy.addresses for name, each in wanted.services.items()}
             accepted = self._wanting.accepted
-            settled = {name for name in running if name in accepted and accepted[name].listen == listens.get(name)}
-            held = {str(accepted[name].listen) for name in running if name in accepted}
+            settled = {name for name in running if name in accepted and accepted[name].addresses == listens.get(name)}
+            held = {str(listen) for name in running if name in accepted for listen in accepted[name].addresses}
             problems = taken(listens, workers, settled=settled, held=held)
             lasting = not problems
             problems = problems or self._culprits(wanted, observed)

@@ -18,7 +18,15 @@ import haproxy_templates
 from smartstack.errors import SmartStackError
 from smartstack.forms import Listen, UnixSocket
 from synapse.plan import Structure
-from synapse.proxy import SPARE_HOST, SPARE_PORT, Service, Target, server_weight
+from synapse.proxy import (
+    BACKUP_SLOT,
+    PRIMARY_SLOT,
+    SPARE_HOST,
+    SPARE_PORT,
+    Service,
+    Target,
+    server_weight,
+)
 from synapse.settings import HAProxySettings
 
 _BALANCE = {"hash": "uri"}
@@ -29,12 +37,14 @@ _MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionErr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotLine:
-    """One `server` line: `s1 10.0.0.5:8080`, `disabled` when no instance is behind it."""
+    """One `server` line: `s1 10.0.0.5:8080`, `disabled` when no instance is behind it, `backup` when it is used only
+    where no other serves."""
 
     name: str
     address: str
     weight: int
     disabled: bool
+    backup: bool
 
 
 class TemplateError(SmartStackError):
@@ -93,9 +103,10 @@ class Renderer:
             "service.cfg.j2",
             name=service.name,
             proxy=service.proxy,
-            bind=bind(service.proxy.listen),
+            binds=[bind(listen) for listen in service.proxy.addresses],
             balance=_BALANCE.get(service.proxy.balance, service.proxy.balance),
-            slots=[_line(name, seats.get(name), service.proxy.balance) for name in slot_names(service.slots)],
+            slots=[_line(name, seats.get(name), service.proxy.balance) for name in slot_names(service)],
+            backups=service.backups > 0,
         )
 
     def digest(self, service: Service) -> str:
@@ -124,25 +135,32 @@ class Renderer:
             raise TemplateError(f"cannot render {template}: {type(error).__name__}: {error}") from error
 
 
-def slot_names(count: int) -> Sequence[str]:
-    """`s1` to `s<count>`. The names never say which instance is behind them."""
-    return [f"s{number}" for number in range(1, count + 1)]
+def slot_names(service: Service) -> Sequence[str]:
+    """`s1`, `s2`, …, and `b1`, … for the backups. The names never say which instance is behind them."""
+    return [*_numbered(PRIMARY_SLOT, service.slots), *_numbered(BACKUP_SLOT, service.backups)]
 
 
 def seat(service: Service, seated: Mapping[str, Target]) -> Mapping[str, Target]:
-    """Each target in a slot: where it is already (`seated`), the others in the first slots that are free."""
-    names = slot_names(service.slots)
+    """Each target in a slot of its side: where it is already (`seated`), the others in the first that are free."""
     seats: dict[str, Target] = {}
-    targets = {(target.host, target.port): target for target in service.targets}
+    targets = {(target.backup, target.host, target.port): target for target in service.targets}
+    names = slot_names(service)
     for name in names:
         if name in seated:
-            target = targets.pop((seated[name].host, seated[name].port), None)
+            target = targets.pop((seated[name].backup, seated[name].host, seated[name].port), None)
             if target is not None:
                 seats[name] = target
-    free = (name for name in names if name not in seats)
+    free = {
+        backup: iter([name for name in names if name not in seats and name.startswith(BACKUP_SLOT) is backup])
+        for backup in (False, True)
+    }
     for target in targets.values():
-        seats[next(free)] = target
+        seats[next(free[target.backup])] = target
     return seats
+
+
+def _numbered(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{number}" for number in range(1, count + 1)]
 
 
 def bind(listen: Listen) -> str:
@@ -158,9 +176,17 @@ def milliseconds(seconds: float) -> str:
 def _line(name: str, target: Target | None, balance: str) -> SlotLine:
     if target is None:
         spare = f"{SPARE_HOST}:{SPARE_PORT}"
-        return SlotLine(name=name, address=spare, weight=server_weight(None, balance), disabled=True)
+        return SlotLine(
+            name=name,
+            address=spare,
+            weight=server_weight(None, balance),
+            disabled=True,
+            backup=name.startswith(BACKUP_SLOT),
+        )
     host = f"[{target.host}]" if ":" in target.host else target.host
-    return SlotLine(name=name, address=f"{host}:{target.port}", weight=target.weight, disabled=False)
+    return SlotLine(
+        name=name, address=f"{host}:{target.port}", weight=target.weight, disabled=False, backup=target.backup
+    )
 
 
 def _digest(text: str) -> str:

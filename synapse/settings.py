@@ -38,6 +38,14 @@ class HAProxySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherRegistry:
+    """One more registry, for sources of definitions that name it."""
+
+    url: Annotated[RegistryUrl, "zookeeper://host:port,host:port/root, or file:/directory", REGISTRY]
+    zookeeper: Annotated[ZooKeeperOptions, "user, password and TLS for ZooKeeper"] = NOBODY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """This host's synapse."""
 
@@ -45,6 +53,7 @@ class Settings:
     zookeeper: Annotated[ZooKeeperOptions, "user, password and TLS for ZooKeeper"] = NOBODY
     services: Annotated[str, "the directory of the service definitions", PATH] = "services"
     labels: Annotated[Mapping[str, str], "labels of this host (zone, region)", LABELS] = field(default_factory=dict)
+    registries: Annotated[Mapping[str, OtherRegistry], "more registries, by name"] = field(default_factory=dict)
     use: Annotated[tuple[str, ...] | None, "all, or the services that local clients call", USE] = None
     haproxy: Annotated[HAProxySettings, "everything has a default"] = HAProxySettings()
     session_timeout: Annotated[float, "how long the registry waits for a silent synapse", duration("1s", "10m")] = 10.0

@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from smartstack.definition import Proxy
 from smartstack.errors import ConfigError
 from smartstack.instance import NAME, Instance, decode, encode
-from smartstack.model import model_fields
+from smartstack.model import Kind, kind_of, model_fields
 from smartstack.process import write_atomically
+from smartstack.traffic import Proxy
 from smartstack.validation import validate
 from smartstack.yaml_file import load
 from synapse.plan import Structure
@@ -112,6 +112,23 @@ def _written(model: Any) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for field in model_fields(type(model)):
         value = getattr(model, field.name)
-        form = field.kind.form
-        fields[field.name] = form.write(value) if form else _written(value) if is_dataclass(value) else value
+        if value is not None or field.kind.null:
+            fields[field.name] = _plain(value, field.kind)
     return fields
+
+
+def _plain(value: Any, kind: Kind) -> Any:
+    """A value as it would stand in its file."""
+    if value is None:
+        return None
+    if kind.form is not None:
+        return kind.form.write(value)
+    if is_dataclass(value):
+        return _written(value)
+    if isinstance(value, tuple):
+        item = kind_of(get_args(kind.type)[0])
+        return [_plain(one, item) for one in value]
+    if isinstance(value, Mapping):
+        item = kind_of(get_args(kind.type)[1])
+        return {name: _plain(one, item) for name, one in value.items()}
+    return value

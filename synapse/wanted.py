@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from smartstack.definition import Proxy
+from smartstack.traffic import Proxy
 from synapse.offers import Offer
 from synapse.plan import Structure
 from synapse.proxy import Admin, Observed, Refusal, Service, Target, slot_count, targets
@@ -31,7 +31,7 @@ class Wanting:
         self._renderer = renderer
         self._services: dict[str, Service] = {}
         self._digests: dict[str, str] = {}
-        self._rendered: dict[str, tuple[Proxy, int, str]] = {}
+        self._rendered: dict[str, tuple[Proxy, int, int, str]] = {}
         self._structure: Structure | None = None
         self._texts: dict[str, tuple[Service, Mapping[str, Target], str]] = {}
 
@@ -99,7 +99,7 @@ class Wanting:
 
     def listens(self) -> dict[str, str]:
         """Where each service is offered, by the definition that is in use."""
-        return {name: str(service.proxy.listen) for name, service in self._services.items()}
+        return {name: ", ".join(map(str, service.proxy.addresses)) for name, service in self._services.items()}
 
     def file(self, wanted: Wanted, observed: Observed | None) -> str:
         """haproxy.cfg for what is wanted, with the instances in the slots where they are."""
@@ -124,10 +124,16 @@ class Wanting:
             proxy = self.accepted.get(name)
         if proxy is None:
             return None
-        current = len(observed.backends[name]) if observed and name in observed.backends else None
-        chosen = targets(offer.choice.instances, proxy)
+        running = observed.backends.get(name) if observed else None
+        current = None if running is None else sum(not slot.backup for slot in running)
+        chosen = targets(offer.placement, proxy)
         slots = slot_count(current, len(chosen), may_shrink=may_shrink)
-        service = Service(name=name, proxy=proxy, targets=chosen, slots=slots)
+        backups = 0
+        if offer.definition.locality is not None:
+            # Room for everybody on both sides: an instance changes sides without a reload.
+            spare = None if running is None else len(running) - (current or 0)
+            backups = slot_count(spare or None, len(chosen), may_shrink=may_shrink)
+        service = Service(name=name, proxy=proxy, targets=chosen, slots=slots, backups=backups)
         try:
             self._digests[name] = self._digest(service)
         except TemplateError as error:
@@ -141,9 +147,10 @@ class Wanting:
 
     def _digest(self, service: Service) -> str:
         cached = self._rendered.get(service.name)
-        if cached is None or cached[:2] != (service.proxy, service.slots):
-            cached = self._rendered[service.name] = (service.proxy, service.slots, self._renderer.digest(service))
-        return cached[2]
+        if cached is None or cached[:3] != (service.proxy, service.slots, service.backups):
+            digest = self._renderer.digest(service)
+            cached = self._rendered[service.name] = (service.proxy, service.slots, service.backups, digest)
+        return cached[3]
 
 
 def _seated(name: str, observed: Observed | None) -> Mapping[str, Target]:
@@ -151,7 +158,7 @@ def _seated(name: str, observed: Observed | None) -> Mapping[str, Target]:
     if observed is None:
         return {}
     return {
-        slot.name: Target(host=slot.host, port=slot.port, weight=slot.weight)
+        slot.name: Target(host=slot.host, port=slot.port, weight=slot.weight, backup=slot.backup)
         for slot in observed.backends.get(name, ())
         if slot.admin is not Admin.MAINT
     }

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from smartstack.forms import Listen, TcpAddress, UnixSocket
@@ -15,7 +15,7 @@ _LISTEN_STATE = "0A"
 
 
 def taken(
-    addresses: Mapping[str, Listen],
+    addresses: Mapping[str, Sequence[Listen]],
     workers: Iterable[int],
     proc: Path = Path("/proc"),
     *,
@@ -32,19 +32,29 @@ def taken(
     problems: dict[str, str] = {}
     claimed: dict[tuple[str, int] | str, str] = {}
     for service in sorted(addresses, key=lambda name: (name not in settled, name)):
-        address = addresses[service]
-        key = address.path if isinstance(address, UnixSocket) else (_canonical(address.host), address.port)
-        if key in claimed:
-            problems[service] = f"{address} is the address of {claimed[key]} already"
-            continue
-        claimed[key] = service
-        if isinstance(address, UnixSocket):
-            why = None if address.path in held else _unix_problem(address.path)
+        keys = {_key(address): address for address in addresses[service]}
+        for key, address in keys.items():
+            if key in claimed:
+                problems[service] = f"{address} is the address of {claimed[key]} already"
+                break
         else:
-            why = None if key in ours else _bind_problem(address, ours)
-        if why is not None:
-            problems[service] = f"cannot listen on {address}: {why}"
+            claimed.update(dict.fromkeys(keys, service))
+            for key, address in keys.items():
+                why = _problem(address, key in ours, ours, held)
+                if why is not None:
+                    problems[service] = f"cannot listen on {address}: {why}"
+                    break
     return problems
+
+
+def _key(address: Listen) -> tuple[str, int] | str:
+    return address.path if isinstance(address, UnixSocket) else (_canonical(address.host), address.port)
+
+
+def _problem(address: Listen, is_ours: bool, ours: frozenset[tuple[str, int]], held: Collection[str]) -> str | None:
+    if isinstance(address, UnixSocket):
+        return None if address.path in held else _unix_problem(address.path)
+    return None if is_ours else _bind_problem(address, ours)
 
 
 def listening(pids: Iterable[int], proc: Path = Path("/proc")) -> frozenset[tuple[str, int]]:

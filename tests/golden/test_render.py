@@ -26,6 +26,7 @@ from synapse.proxy import Service, Target, slot_count, targets
 from synapse.render import Renderer, seat
 from synapse.selection import one_per_address
 from synapse.settings import HAProxySettings, Settings
+from tests.support.definitions import placed
 
 CASES = Path(__file__).parent / "render"
 NAMES = sorted(path.stem for path in CASES.glob("*.yaml"))
@@ -66,7 +67,7 @@ def service(name: str, fields: Mapping[str, Any]) -> Service:
     definition = model(ServiceDefinition, {"port": 80, "proxy": fields["proxy"]})
     found = [instance(payload) for payload in fields.get("instances", [])]
     instances = one_per_address(Record(node=str(number), instance=one) for number, one in enumerate(found))
-    wanted = targets(instances, definition.proxy)
+    wanted = targets(placed(instances), definition.proxy)
     return Service(name=name, proxy=definition.proxy, targets=wanted, slots=slot_count(None, len(wanted)))
 
 
@@ -117,9 +118,11 @@ def test_haproxy_takes_the_file(name: str, tmp_path: Path) -> None:
 
 def moved(one: Service, directory: Path) -> Service:
     """The same service with its unix socket in a place that this test may use."""
-    if not isinstance(one.proxy.listen, UnixSocket):
-        return one
-    return replace(one, proxy=replace(one.proxy, listen=UnixSocket(f"{directory.parent}/{one.name}")))
+    listens = tuple(
+        UnixSocket(f"{directory.parent}/{one.name}{number}") if isinstance(listen, UnixSocket) else listen
+        for number, listen in enumerate(one.proxy.listen)
+    )
+    return replace(one, proxy=replace(one.proxy, listen=listens))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smartstack.definition import Proxy, ServiceDefinition
+from smartstack.definition import ServiceDefinition
 from smartstack.errors import ConfigError
 from smartstack.instance import NAME, Instance, decode
 from smartstack.registry.protocol import Record
+from smartstack.traffic import Proxy
 from smartstack.validation import validate
 from smartstack.yaml_file import load
 from synapse.proxy import Service, slot_count, targets
 from synapse.render import Renderer, seat
 from synapse.selection import one_per_address
 from synapse.settings import HAProxySettings
+from tests.support.definitions import placed
 
 ADDRESS = r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]):\d{1,5}"
 WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -122,7 +124,7 @@ def test_no_line_is_of_another_shape(name: str, fields: Mapping[str, object], fo
     """What passes the doors makes only the template's own lines: no word, line or section more, whatever it holds."""
     name = name if NAME.fullmatch(name) else "web"
     proxy = proxy_of(fields)
-    wanted = targets(instances_of(found), proxy)
+    wanted = targets(placed(instances_of(found)), proxy)
     service = Service(name=name, proxy=proxy, targets=wanted, slots=slot_count(None, len(wanted)))
     text = RENDERER.text(service, seat(service, {}))
     lines = text.removesuffix("\n").split("\n")
@@ -141,7 +143,7 @@ def test_no_line_is_of_another_shape(name: str, fields: Mapping[str, object], fo
 def test_the_file_says_who_is_where(fields: Mapping[str, object], found: list[object]) -> None:
     """Read back, the server lines are the instances that passed, each once, with its weight; the rest is disabled."""
     proxy = proxy_of(fields)
-    wanted = targets(instances_of(found), proxy)
+    wanted = targets(placed(instances_of(found)), proxy)
     service = Service(name="web", proxy=proxy, targets=wanted, slots=slot_count(None, len(wanted)))
     lines = RENDERER.text(service, seat(service, {})).splitlines()
     servers = [line.split() for line in lines if line.startswith("    server ")]

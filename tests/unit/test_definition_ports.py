@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from smartstack.definition import Endpoint, OtherPlace, Proxy, ServiceDefinition, expand, parent_name
+from smartstack.definition import Endpoint, OtherPlace, ServiceDefinition, expand, parent_name
 from smartstack.forms import TcpAddress
+from smartstack.traffic import Proxy
 from tests.unit.test_definitions import Site
 
 
@@ -25,14 +26,14 @@ def test_a_port_is_a_service_of_its_own() -> None:
     admin = Endpoint(
         port=9090,
         check={"type": "tcp"},
-        proxy=Proxy(listen=TcpAddress("127.0.0.1", 3211)),
+        proxy=Proxy(listen=(TcpAddress("127.0.0.1", 3211),)),
         registry_path="/old/admin",
         also_register=(OtherPlace(registry="old"),),
     )
     web = ServiceDefinition(
         port=8080,
         check={"type": "http"},
-        proxy=Proxy(listen=TcpAddress("127.0.0.1", 3210)),
+        proxy=Proxy(listen=(TcpAddress("127.0.0.1", 3210),)),
         registry_path="/old/web",
         also_register=(OtherPlace(path="/older/web"),),
         ports={"admin": admin},
@@ -45,7 +46,7 @@ def test_a_port_is_a_service_of_its_own() -> None:
     assert services["web.admin"] == ServiceDefinition(
         port=9090,
         check={"type": "tcp"},
-        proxy=Proxy(listen=TcpAddress("127.0.0.1", 3211)),
+        proxy=Proxy(listen=(TcpAddress("127.0.0.1", 3211),)),
         registry_path="/old/admin",
         also_register=(OtherPlace(registry="old"),),
         tether="off",
@@ -58,7 +59,7 @@ def test_a_port_without_anything_takes_nothing_of_its_parent() -> None:
     web = ServiceDefinition(
         port=8080,
         check={"type": "http"},
-        proxy=Proxy(listen=TcpAddress("127.0.0.1", 3210)),
+        proxy=Proxy(listen=(TcpAddress("127.0.0.1", 3210),)),
         registry_path="/old/web",
         ports={"admin": Endpoint(port=9090)},
     )

@@ -7,11 +7,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartstack.forms import Listen, TcpAddress, UnixSocket
-from synapse.haproxy.listeners import listening, parse_table, taken
+from synapse.haproxy import listeners
+from synapse.haproxy.listeners import listening, parse_table
 
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -59,6 +61,11 @@ def listener(host: str = "127.0.0.1") -> socket.socket:
 def address(of: socket.socket) -> TcpAddress:
     host, port = of.getsockname()[:2]
     return TcpAddress(host, port)
+
+
+def taken(addresses: Mapping[str, Listen], *arguments: Any, **more: Any) -> dict[str, str]:
+    """Of services with one address each."""
+    return listeners.taken({name: (address,) for name, address in addresses.items()}, *arguments, **more)
 
 
 def free_address(host: str = "127.0.0.1") -> TcpAddress:
@@ -151,6 +158,13 @@ def test_two_services_cannot_have_one_address() -> None:
     assert taken(both, []) == {"web": f"{where} is the address of api already"}
     sockets: dict[str, Listen] = {"web": UnixSocket("/run/one.sock"), "api": UnixSocket("/run/one.sock")}
     assert taken(sockets, [])["web"] == "/run/one.sock is the address of api already"
+
+
+def test_a_service_with_several_addresses() -> None:
+    """One that is taken keeps the service from all of them: half an offer would be a riddle; the others stay free."""
+    one, two, three = free_address(), free_address(), free_address()
+    found = listeners.taken({"api": (one, two), "web": (three, two), "zap": (three,)}, [])
+    assert found == {"web": f"{two} is the address of api already"}
 
 
 def test_a_service_that_listens_there_already_keeps_its_address() -> None:

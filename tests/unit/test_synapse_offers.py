@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from smartstack.definition import ServiceDefinition
 from smartstack.instance import Instance
 from smartstack.registry.protocol import Listing, Record, Refused, Unknown
-from synapse.offers import Offers, registry_path
+from synapse.offers import Offers
 from synapse.selection import Origin
 from tests.support.definitions import definition
 
@@ -37,15 +37,8 @@ class Registry:
         self.now(**content)
 
     def now(self, **content: Listing | Unknown) -> Mapping[str, Listing | Unknown]:
-        self.content.update({f"services/{name}": known for name, known in content.items()})
+        self.content.update(content)
         return self.content
-
-
-def test_where_a_service_stands_in_the_registry() -> None:
-    """Under services/ by its name, or where its definition says."""
-    assert registry_path("web", WEB) == "services/web"
-    placed = ServiceDefinition(port=80, registry_path="/nerve/services/web/services")
-    assert registry_path("web", placed) == "/nerve/services/web/services"
 
 
 def test_the_first_look_takes_everything() -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from smartstack.definition import Balance
 from smartstack.instance import Instance
+from smartstack.traffic import Balance
 from synapse.proxy import Admin, Slot, Target, server_weight, slot_count, targets
-from tests.support.definitions import proxy
+from tests.support.definitions import placed, proxy
 
 SLOTS: Mapping[str, tuple[int | None, int, bool, int]] = {
     "a new service without instances": (None, 0, False, 4),
@@ -60,7 +60,7 @@ def test_server_weight(given: int | None, balance: Balance, weight: int) -> None
 def test_targets_are_the_instances_with_these_weights() -> None:
     """Address by address in the order given, weighed for the balance algorithm of the definition."""
     instances = [Instance(host="10.0.0.1", port=80, weight=0), Instance(host="::1", port=81)]
-    assert targets(instances, proxy(balance="random")) == (
+    assert targets(placed(instances), proxy(balance="random")) == (
         Target(host="10.0.0.1", port=80, weight=0),
         Target(host="::1", port=81, weight=13),
     )

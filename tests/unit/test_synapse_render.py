@@ -1,6 +1,7 @@
 """The renderer's edges: a site's own templates that are wrong, and the small things that templates print."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,8 +102,9 @@ def test_an_address_as_haproxy_writes_it(listen: Listen, text: str) -> None:
 
 def test_slots_are_called_by_number() -> None:
     """The name never says who is behind it."""
-    assert list(slot_names(3)) == ["s1", "s2", "s3"]
-    assert list(slot_names(0)) == []
+    one = Service(name="web", proxy=proxy(), targets=(), slots=3)
+    assert list(slot_names(one)) == ["s1", "s2", "s3"]
+    assert list(slot_names(replace(one, slots=1, backups=2))) == ["s1", "b1", "b2"]
 
 
 def target(port: int, weight: int = 100) -> Target:

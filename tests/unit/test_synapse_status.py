@@ -16,7 +16,7 @@ from synapse.plan import Disable, Plan
 from synapse.proxy import Admin, Observed, Refusal, Slot
 from synapse.selection import Choice, Memory, Origin
 from synapse.status import Snapshot, describe, ready
-from tests.support.definitions import definition, proxy
+from tests.support.definitions import definition, placed, proxy
 
 WEB = Instance(host="10.0.0.1", port=80, name="host1", weight=7, labels=(("zone", "a"),))
 LINK = LinkStatus(connected=True, detail="connected to zk1", since=5.0, session="0x1", counters={"requests": 3})
@@ -30,7 +30,7 @@ def choice(*instances: Instance, origin: Origin = Origin.LISTING, due: float | N
 
 
 def offer(of: Choice, known: Listing | Unknown | None = None) -> Offer:
-    return Offer(definition=definition(), known=known or Listing(), choice=of)
+    return Offer(definition=definition(), known=known or Listing(), choice=of, placement=placed(of.instances))
 
 
 def slot(name: str = "s1", port: int = 80, weight: int = 100, admin: Admin = Admin.READY, up: bool = True) -> Slot:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from smartstack.definition import Proxy, Timeouts
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress, UnixSocket
 from smartstack.instance import Instance
+from smartstack.traffic import Proxy, Timeouts
 from synapse.plan import Structure
 from synapse.store import Running, Store
 from tests.support.definitions import proxy
@@ -29,7 +29,7 @@ RUNNING = Running(
     structure=Structure(description="smartstack-1", digests={"": "0", "api": "1", "web": "2"}),
     proxies={
         "api": Proxy(
-            listen=UnixSocket("/run/api.sock"),
+            listen=(UnixSocket("/run/api.sock"),),
             mode="tcp",
             balance="source",
             timeouts=Timeouts(connect=0.25, client=3600.0, server=1.5, queue=0.001),
@@ -37,7 +37,7 @@ RUNNING = Running(
             shrink_floor=0.125,
             shrink_confirm=90.0,
         ),
-        "v6": proxy(listen=TcpAddress("::1", 3211)),
+        "v6": proxy(listen=(TcpAddress("::1", 3211),)),
         "web": proxy(),
     },
 )

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from smartstack.definition import Proxy, ServiceDefinition
+from smartstack.definition import ServiceDefinition
 from smartstack.forms import TcpAddress
 from smartstack.instance import Instance
 from smartstack.registry.protocol import Listing
+from smartstack.traffic import Proxy
 from synapse.offers import Offer
 from synapse.proxy import Admin, Observed, Slot
 from synapse.render import Renderer, TemplateError
 from synapse.selection import Choice, Memory, Origin
 from synapse.settings import HAProxySettings
 from synapse.wanted import Wanted, Wanting
-from tests.support.definitions import proxy
+from tests.support.definitions import placed, proxy
 
 OLD, NEW, NEWER = proxy(), proxy(retries=5), proxy(retries=7)
 
@@ -24,7 +25,8 @@ def offer(of: Proxy | None, *ports: int) -> Offer:
     """An offer with instances of 10.0.0.1 at these ports."""
     instances = tuple(Instance(host="10.0.0.1", port=port) for port in ports)
     choice = Choice(instances=instances, origin=Origin.LISTING, reason="", memory=Memory(good=instances))
-    return Offer(definition=ServiceDefinition(port=80, proxy=of), known=Listing(), choice=choice)
+    definition = ServiceDefinition(port=80, proxy=of)
+    return Offer(definition=definition, known=Listing(), choice=choice, placement=placed(instances))
 
 
 def renderer(templates: Path | None = None) -> Renderer:
@@ -263,7 +265,7 @@ def test_slots_grow_when_they_must_and_shrink_when_they_may() -> None:
 def test_where_services_listen() -> None:
     """By the definitions that are in use, not by those that are refused."""
     one = wanting(web=OLD)
-    moved = proxy(listen=TcpAddress("0.0.0.0", 80))
+    moved = proxy(listen=(TcpAddress("0.0.0.0", 80),))
     update(one, {"web": offer(moved), "api": offer(moved)})
     one.refuse("web", offer(moved), "no")
     update(one, {"web": offer(moved)}, api=offer(moved))

@@ -1,0 +1,250 @@
+"""How a service's requests travel: the models of a definition's `proxy`. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from smartstack.forms import (
+    DURATION,
+    INSTANCE_ID,
+    LISTEN,
+    LISTENS,
+    PATH,
+    PERCENT,
+    Listen,
+    between,
+    duration,
+)
+from smartstack.model import Form
+
+Mode = Literal["http", "tcp"]
+Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
+HashBy = Literal["path", "uri", "header", "cookie", "query"]
+Reuse = Literal["safe", "always", "aggressive", "never"]
+ProxyProtocol = Literal["off", "v1", "v2"]
+Observe = Literal["connections", "answers", "off"]
+RetryOn = Literal[
+    "connection", "empty", "timeout", "junk", "401", "403", "404", "408", "425", "500", "501", "502", "503", "504"
+]
+Verify = Literal["required", "none"]
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500}")
+_RAW_LIMIT = 20_000
+
+
+def _token(value: Any) -> str:
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError("must be a name as HTTP allows it: letters, digits and -_.!#$%&'*+^`|~")
+    return value
+
+
+def _url_path(value: Any) -> str:
+    if not isinstance(value, str) or not _URL_PATH.fullmatch(value):
+        raise ValueError("must be the beginning of a URL's path, such as /api/, without spaces, quotes, '?' and '#'")
+    return value
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > 1000:
+        raise ValueError("must be one line of text, not empty")
+    return value
+
+
+def _raw(value: Any) -> tuple[str, ...]:
+    wanted = "must be lines of HAProxy's configuration, each indented as in a section"
+    if not isinstance(value, str) or len(value) > _RAW_LIMIT:
+        raise ValueError(f"{wanted}: a text of at most {_RAW_LIMIT} characters, such as `|` begins")
+    lines = tuple(line.strip() for line in value.splitlines())
+    if not all(line.isprintable() for line in lines):
+        raise ValueError(f"{wanted}, without control characters")
+    return lines
+
+
+TOKEN = Form(_token, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
+"""A header's, a cookie's or a query parameter's name."""
+
+URL_PATH = Form(_url_path, {"type": "string", "pattern": f"^{_URL_PATH.pattern}$"})
+LINE = Form(_line, {"type": "string", "minLength": 1})
+RAW = Form(_raw, {"type": "string"}, "\n".join)
+"""Lines of a HAProxy section; the field holds them without their indentation, empty ones and comments too, so that the
+n-th here is the n-th in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long HAProxy waits, in seconds."""
+
+    connect: Annotated[float, "for a connection to an instance", DURATION] = 1.0
+    client: Annotated[float, "for a silent client", DURATION] = 60.0
+    server: Annotated[float, "for a silent instance", DURATION] = 60.0
+    queue: Annotated[float, "for a free place at an instance", DURATION] = 1.0
+    tunnel: Annotated[float, "for a silent WebSocket, or a silent connection in mode tcp", DURATION] = 3600.0
+    keep_alive: Annotated[float, "for the next request on a client's connection", DURATION] = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hash:
+    """What `balance: hash` goes by: requests with the same value go to the same instance."""
+
+    by: Annotated[HashBy, "path without the query, the whole uri, a header, a cookie, a query parameter"] = "path"
+    name: Annotated[str | None, "of the header, cookie or query parameter", TOKEN] = None
+    load_limit: Annotated[
+        int | None,
+        "percent of the mean load beyond which the next instance takes over; absent: no limit",
+        between(101, 1000),
+    ] = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        named = self.by in ("header", "cookie", "query")
+        if named and self.name is None:
+            yield "name", f"is missing: the name of the {self.by}"
+        if not named and self.name is not None:
+            yield "name", f"has no meaning for by: {self.by}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much at once; what is beyond waits in a queue, for timeouts.queue at most."""
+
+    instance: Annotated[int | None, "requests (tcp: connections) at one instance", between(1, 1_000_000)] = None
+    instance_queue: Annotated[int | None, "that wait for one instance", between(1, 1_000_000)] = None
+    clients: Annotated[int | None, "client connections of the service", between(1, 1_000_000)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """HAProxy's own check of the instances: the second line, for the time until nerve's word arrives."""
+
+    path: Annotated[str | None, "asked by HTTP; absent: only connected to", URL_PATH] = None
+    interval: Annotated[float, "while all is well", duration("100ms")] = 10.0
+    fast_interval: Annotated[float, "after an error, and while it is down", duration("100ms")] = 1.0
+    rise: Annotated[int, "passes in a row that bring it back", between(1, 100)] = 1
+    fall: Annotated[int, "failures in a row that take it out", between(1, 100)] = 2
+    observe: Annotated[Observe, "also watch the clients' connections, or the answers (5xx)"] = "connections"
+    errors: Annotated[int, "so many observed errors in a row take it out", between(1, 1000)] = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sticky:
+    """A client comes back to the instance that it had, as long as that takes traffic."""
+
+    cookie: Annotated[str, "the cookie that HAProxy sets", TOKEN] = "SMARTSTACK"
+    max_idle: Annotated[float | None, "how long it holds without a request; absent: the session", DURATION] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceTls:
+    """TLS to the instances. Each must prove who it is, unless `verify: none` says otherwise."""
+
+    ca: Annotated[str | None, "the CAs that are believed, as PEM", PATH] = None
+    certificate: Annotated[str | None, "what we show (mutual TLS): certificate and key in one PEM file", PATH] = None
+    server_name: Annotated[str | None, "the name that the certificate must have, and that is asked for (SNI)"] = None
+    verify: Annotated[Verify, "none believes everybody: only for a migration"] = "required"
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.verify == "required" and self.ca is None:
+            yield "ca", "is missing: the CAs that are believed (or verify: none)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenTls:
+    """TLS from the clients."""
+
+    certificate: Annotated[str, "certificate and key in one PEM file", PATH]
+    client_ca: Annotated[str | None, "clients must show a certificate of one of these CAs", PATH] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """One more address that clients reach the service at, with options of its own."""
+
+    address: Annotated[Listen, "as in listen", LISTEN]
+    tls: Annotated[ListenTls | None, "absent: not encrypted"] = None
+    accept_proxy: Annotated[bool, "clients speak the PROXY protocol: their address is the one that it gives"] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Requests that another service answers, or that have a time-out of their own. The longest path wins; of equally
+    long ones, the first."""
+
+    path: Annotated[str, "the beginning of the path", URL_PATH] = "/"
+    headers: Annotated[Mapping[Annotated[str, TOKEN], Annotated[str, LINE]], "each must have exactly this value"] = (
+        field(default_factory=dict)
+    )
+    to: Annotated[str | None, "the service that answers; absent: this one", INSTANCE_ID] = None
+    timeout: Annotated[float | None, "for a silent instance; absent: timeouts.server", DURATION] = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.to is None and self.timeout is None:
+            yield "", "changes nothing: give `to`, `timeout` or both"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """Lines of HAProxy's configuration, for what these keys do not cover. Checked by HAProxy before they are used."""
+
+    frontend: Annotated[tuple[str, ...], "at the end of the service's frontend", RAW] = ()
+    backend: Annotated[tuple[str, ...], "in the service's backend, before its servers", RAW] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """How synapse offers the service to local clients."""
+
+    listen: Annotated[
+        tuple[Listen, ...],
+        "3210 is 127.0.0.1:3210; also '0.0.0.0:3210', the path of a unix socket, or a list of them; absent: only "
+        "routes of other services lead here",
+        LISTENS,
+    ] = ()
+    also_listen: Annotated[tuple[Bind, ...], "more addresses, with TLS or the PROXY protocol"] = ()
+    mode: Annotated[Mode, "http sees requests and can retry them; tcp passes bytes"] = "http"
+    balance: Annotated[Balance, "how an instance is picked; hash is as `hash` says"] = "leastconn"
+    hash: Annotated[Hash, "what balance: hash goes by"] = Hash()
+    timeouts: Annotated[Timeouts, "how long to wait for whom"] = Timeouts()
+    retries: Annotated[int, "how often a request that no instance has answered is tried again", between(0, 10)] = 2
+    retry_on: Annotated[tuple[RetryOn, ...], "what is tried again, at another instance"] = (
+        "connection",
+        "empty",
+        "502",
+        "503",
+        "504",
+    )
+    retry_all_methods: Annotated[bool, "POST and the like too, which may then take effect twice"] = False
+    limits: Annotated[Limits, "how much at once"] = Limits()
+    slow_start: Annotated[float | None, "an instance that comes back gets its full share after this", DURATION] = None
+    keep_alive: Annotated[bool, "connections to instances are used again"] = True
+    reuse: Annotated[Reuse, "whether a connection to an instance serves several clients"] = "safe"
+    send_proxy: Annotated[ProxyProtocol, "tell instances the client's address by the PROXY protocol"] = "off"
+    tls: Annotated[InstanceTls | None, "TLS to the instances; absent: not encrypted"] = None
+    health: Annotated[Health, "HAProxy's own check of the instances"] = Health()
+    sticky: Annotated[Sticky | None, "a client comes back to the instance that it had"] = None
+    routes: Annotated[tuple[Route, ...], "requests for other services, or with their own time-out"] = ()
+    raw: Annotated[Raw, "lines of HAProxy's own configuration"] = Raw()
+    shrink_floor: Annotated[float, "a listing that leaves less than this share of them is held back", PERCENT] = 0.5
+    shrink_confirm: Annotated[float, "how long such a listing must last before it is believed", DURATION] = 30.0
+
+    @property
+    def addresses(self) -> tuple[Listen, ...]:
+        """Every address that clients reach the service at."""
+        return (*self.listen, *(bind.address for bind in self.also_listen))
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.mode == "tcp":
+            if self.balance == "hash":
+                yield (
+                    "balance",
+                    "hash is by what stands in requests, which mode tcp does not see; source is by the client",
+                )
+            for key, given in (("routes", self.routes), ("sticky", self.sticky)):
+                if given:
+                    yield key, "goes by what stands in requests, which mode tcp does not see"
+            if self.health.observe == "answers":
+                yield "health.observe", "answers are HTTP, which mode tcp does not see"
