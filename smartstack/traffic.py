@@ -27,6 +27,7 @@ Observe = Literal["connections", "answers", "off"]
 RetryOn = Literal[
     "connection", "empty", "timeout", "junk", "401", "403", "404", "408", "425", "500", "501", "502", "503", "504"
 ]
+ToNothing = Literal["while_alive", "confirm"]
 Verify = Literal["required", "none"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -229,6 +230,9 @@ class Proxy:
     raw: Annotated[Raw, "lines of HAProxy's own configuration"] = Raw()
     shrink_floor: Annotated[float, "a listing that leaves less than this share of them is held back", PERCENT] = 0.5
     shrink_confirm: Annotated[float, "how long such a listing must last before it is believed", DURATION] = 30.0
+    shrink_to_nothing: Annotated[
+        ToNothing, "a listing without any: the instances stay while HAProxy finds them alive, or for shrink_confirm"
+    ] = "while_alive"
 
     @property
     def addresses(self) -> tuple[Listen, ...]:

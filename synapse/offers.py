@@ -96,7 +96,15 @@ class Offers:
             )
             if not self._is_news(name, definition, known[name], nearby, now, accepted=name in surroundings.accepted):
                 continue
-            choice = choose(known[name], self._memories.get(name, Memory()), _policy(definition), now)
+            choice = choose(
+                known[name],
+                self._memories.get(name, Memory()),
+                _policy(definition),
+                now,
+                seen=nearby.seen,
+                session=surroundings.session,
+                accepted=name in surroundings.accepted,
+            )
             self._memories[name] = choice.memory
             self._nearby[name] = nearby
             placement = place(
@@ -139,8 +147,12 @@ class Offers:
 def _policy(definition: ServiceDefinition) -> FloorPolicy:
     proxy = definition.proxy
     if proxy is None:
-        return FloorPolicy()
-    return FloorPolicy(floor=proxy.shrink_floor, confirm_seconds=proxy.shrink_confirm)
+        return FloorPolicy()  # nobody checks who is alive
+    return FloorPolicy(
+        floor=proxy.shrink_floor,
+        confirm_seconds=proxy.shrink_confirm,
+        keep_alive=proxy.shrink_to_nothing == "while_alive",
+    )
 
 
 def _differ(before: Offer, after: Offer) -> bool:

@@ -110,7 +110,7 @@ class Observed:
 
     def seen(self, backend: str) -> Seen:
         """What HAProxy finds of the instances behind this backend's slots."""
-        slots = [slot for slot in self.backends.get(backend, ()) if slot.serves]
+        slots = [slot for slot in self.backends.get(backend, ()) if slot.admin is not Admin.MAINT]
         return Seen(
             up=frozenset(slot.address for slot in slots if slot.up),
             down=frozenset(slot.address for slot in slots if not slot.up),

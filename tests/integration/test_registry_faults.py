@@ -169,7 +169,7 @@ def test_a_wiped_registry_is_held_back_and_then_believed(any_host: Host, zookeep
     Not all of it has to: a registry may tell of one removal after another, and those above the floor are believed.
     """
     host = any_host
-    host.serve("web", 3210, shrink_confirm="2s")
+    host.serve("web", 3210, shrink_confirm="2s", shrink_to_nothing="confirm")
     host.serve("api", 3211, shrink_confirm="1h")
     host.start()
     members = host.members("web")
@@ -193,6 +193,46 @@ def test_a_wiped_registry_is_held_back_and_then_believed(any_host: Host, zookeep
     host.join("web", 5)
     eventually(lambda: ask(host.address, 3210) == host.instance(5).address)
     assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
+
+
+def test_a_wiped_registry_takes_nobody_who_is_alive(any_host: Host, zookeeper_client: KazooClient) -> None:
+    """The whole tree is lost under load, and stays lost for longer than any time of confirmation: whoever answers
+    HAProxy's checks serves on, and the operator sees why. When the tree is back, all is as it was."""
+    host = any_host
+    host.serve("web", 3210, shrink_confirm="1s")
+    host.serve("api", 3211)
+    host.start()
+    before = host.haproxy()
+    with host.client(3210, keep_alive=True) as kept, host.client(3210, keep_alive=False) as fresh:
+        eventually(lambda: min(kept.requests, fresh.requests) >= 5)
+        wipe(host, zookeeper_client)
+        eventually(lambda: "while HAProxy does not find them all dead" in host.told("web")["reason"])
+        held = time.monotonic()
+        eventually(lambda: time.monotonic() > held + 3, within=5)
+        assert host.told("web")["origin"] == "held back"
+        assert len(host.members("web")) >= 2
+        assert "in use: held back" in host.synapse.log()
+        for number in (1, 2, 3):
+            host.join("web", number)
+        eventually(lambda: host.told("web")["origin"] == "listing")
+        eventually(lambda: len(host.members("web")) == 3)
+    assert_none_failed([kept, fresh], at_least=100)
+    assert host.haproxy() == before
+    assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
+
+
+def test_who_is_gone_from_the_registry_and_dead_is_believed_gone(host: Host) -> None:
+    """HAProxy's own checks confirm a listing without any instance: nobody has to wait, nor to say so."""
+    host.serve("web", 3210, shrink_confirm="1h", health={"interval": "200ms", "fast_interval": "200ms"})
+    host.start()
+    for number in (1, 2, 3):
+        host.leave("web", number)
+    eventually(lambda: host.told("web")["origin"] == "held back")
+    assert ask(host.address, 3210)
+    for number in (1, 2, 3):
+        host.backends.close(host.instance(number).host, host.instance(number).port)
+    eventually(lambda: host.members("web") == {}, within=20)
+    assert "HAProxy finds those that are missing dead" in host.told("web")["reason"]
 
 
 def test_a_registry_that_is_back_before_it_is_believed_changes_nothing(host: Host) -> None:

@@ -87,7 +87,7 @@ def test_many_small_losses_are_one_great_loss(
     go, unless a loss was confirmed meanwhile."""
     served: list[tuple[float, int]] = []
     for now, _, memory, choice in tell(story, policy, None):
-        if memory.held_since is not None and choice.origin is Origin.LISTING and not choice.memory.losses:
+        if memory.hold is not None and choice.origin is Origin.LISTING and not choice.memory.losses:
             served.clear()
         serving = sum(each.weight != 0 for each in choice.instances)
         draining = len(choice.instances) - serving

@@ -10,7 +10,8 @@ from synapse.selection import Origin
 from tests.support.definitions import definition
 
 AWAY = Unknown(reason="the registry is away", since=0.0)
-WEB, API = definition(), definition(shrink_confirm=10.0)
+WEB = definition(shrink_to_nothing="confirm")
+API = definition(shrink_confirm=10.0, shrink_to_nothing="confirm")
 
 
 def instances(*ports: int) -> tuple[Instance, ...]:

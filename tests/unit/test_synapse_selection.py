@@ -1,12 +1,14 @@
 """Which instances are offered: the registry's word against what was good before, look after look."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from smartstack.instance import Instance
 from smartstack.registry.protocol import Listing, Record, Refused, Unknown
-from synapse.selection import Choice, FloorPolicy, Memory, Origin, choose, one_per_address
+from synapse.placement import NOTHING_SEEN, Seen
+from synapse.selection import Choice, Confirmation, FloorPolicy, Memory, Origin, choose, one_per_address
 
 HALF = FloorPolicy(floor=0.5, confirm_seconds=30.0)
 AWAY = Unknown(reason="the registry is away", since=0.0)
@@ -16,6 +18,10 @@ def instance(text: str) -> Instance:
     """An instance from `a`, or `a=0` with a weight."""
     name, _, weight = text.partition("=")
     return Instance(host="10.0.0.1", port=ord(name), weight=int(weight) if weight else None)
+
+
+def at(text: str) -> str:
+    return instance(text).address
 
 
 def instances(text: str) -> tuple[Instance, ...]:
@@ -113,6 +119,71 @@ def test_a_floor_of_all_holds_back_each_loss() -> None:
     whole = FloorPolicy(floor=1.0, confirm_seconds=5.0)
     assert look([(0, "a b")], whole, good="a b c").instances == instances("a b c")
     assert look([(0, "a b"), (5, "a b")], whole, good="a b c").instances == instances("a b")
+
+
+UP, DOWN, PART = (
+    Seen(up=frozenset({at("a")})),
+    Seen(down=frozenset(map(at, "abd"))),
+    Seen(down=frozenset({at("a")})),
+)
+ALIVE = replace(HALF, keep_alive=True)
+
+EVIDENCE: Mapping[
+    str, tuple[FloorPolicy, Sequence[tuple[float, str | None, Seen, str | None]], Confirmation | None]
+] = {
+    # policy, (time, listing, what HAProxy finds, session) of each look, what confirmed the last
+    "time": (HALF, [(0, "", UP, "1"), (30, "", UP, "1")], Confirmation.TIME),
+    "nobody would be left: time is not enough": (ALIVE, [(0, "", UP, "1"), (1e6, "", UP, "1")], None),
+    "nobody would be left, nobody knows": (ALIVE, [(0, "", NOTHING_SEEN, "1"), (1e6, "", NOTHING_SEEN, "1")], None),
+    "one is left to serve: time is enough": (ALIVE, [(0, "c", UP, "1"), (30, "c", UP, "1")], Confirmation.TIME),
+    "one is left, and it drains": (ALIVE, [(0, "c=0", UP, "1"), (1e6, "c=0", UP, "1")], None),
+    "dead, this moment": (ALIVE, [(0, "", DOWN, "1"), (4.9, "", DOWN, "1")], None),
+    "dead for long": (ALIVE, [(0, "", DOWN, "1"), (5, "", DOWN, "1")], Confirmation.CHECKS),
+    "dead, alive, dead": (ALIVE, [(0, "", DOWN, "1"), (4, "", UP, "1"), (6, "", DOWN, "1")], None),
+    "as many as HAProxy knows are dead": (ALIVE, [(0, "", PART, "1"), (5, "", PART, "1")], Confirmation.CHECKS),
+    "dead, while the registry is away": (ALIVE, [(0, "", DOWN, "1"), (3, None, DOWN, None), (6, "", DOWN, "1")], None),
+    "a new session says so too": (
+        HALF,
+        [(0, "", UP, "1"), (1, None, UP, None), (2, "", UP, "2")],
+        Confirmation.SESSION,
+    ),
+    "the same session again": (HALF, [(0, "", UP, "1"), (1, None, UP, None), (2, "", UP, "1")], None),
+    "a new session, and nobody would be left": (ALIVE, [(0, "", UP, "1"), (2, "", UP, "2")], None),
+    "the first session to say so": (HALF, [(0, "a b d", UP, "1"), (1, None, UP, None), (2, "", UP, "2")], None),
+    "no sessions (file:)": (HALF, [(0, "", UP, None), (2, "", UP, None)], None),
+}
+
+
+@pytest.mark.parametrize(("policy", "looks", "how"), EVIDENCE.values(), ids=EVIDENCE)
+def test_what_confirms_a_shrunken_listing(
+    policy: FloorPolicy, looks: Sequence[tuple[float, str | None, Seen, str | None]], how: Confirmation | None
+) -> None:
+    """Time; a second session; HAProxy, when it finds dead what is missing. Where nobody would be left to serve, only
+    HAProxy's word counts."""
+    memory = Memory(good=instances("a b d"))
+    for now, text, seen, session in looks:
+        choice = choose(AWAY if text is None else listing(text), memory, policy, now, seen=seen, session=session)
+        memory = choice.memory
+    assert choice.confirmed is how
+    assert choice.origin is (Origin.HELD_BACK if how is None else Origin.LISTING)
+    assert how is not None or set(instances("a b d")) <= set(choice.instances)
+
+
+def test_an_operator_confirms_any_listing() -> None:
+    """`synapse accept`: taken at once, also where nobody is left and all are alive; without need it changes nothing."""
+    held = choose(listing(""), Memory(good=instances("a b")), ALIVE, 0.0, seen=UP)
+    taken = choose(listing(""), held.memory, ALIVE, 1.0, seen=UP, accepted=True)
+    assert (taken.instances, taken.confirmed) == ((), Confirmation.OPERATOR)
+    assert taken.reason == "no instance in the registry, as an operator accepted"
+    assert choose(listing("a"), Memory(good=instances("a b")), ALIVE, 0.0, accepted=True).confirmed is None
+
+
+def test_who_is_alive_is_told() -> None:
+    """The reason says what the listing waits for."""
+    assert choose(listing(""), Memory(good=instances("a b")), ALIVE, 0.0, seen=UP).reason == (
+        "the registry has 0 of 2 instances, below the floor of 50%: the 2 missing stay in use "
+        "while HAProxy does not find them all dead (1 are up), or until somebody accepts the listing"
+    )
 
 
 def test_a_choice_that_changes_by_itself_says_when() -> None:
