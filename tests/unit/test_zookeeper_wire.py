@@ -3,6 +3,7 @@
 import struct
 
 import pytest
+from kazoo.exceptions import NoNodeError, ZookeeperError
 
 from smartstack.registry.zookeeper import paths, wire
 from smartstack.registry.zookeeper.wire import Event, EventKind
@@ -54,6 +55,41 @@ EVENTS = {
 def test_an_event_is_read_or_passed_over(message: bytes, expected: Event | None) -> None:
     """Whatever a server sends, reading it raises nothing: it happens on the thread that holds the connection."""
     assert wire.read_event(b"head" + message, 4) == expected
+
+
+def part(kind: int, body: bytes, *, error: int = 0) -> bytes:
+    return struct.pack("!i?i", kind, False, error) + body
+
+
+STAT = struct.pack("!qqqqiiiqiiq", 7, 8, 0, 0, 0, 0, 0, 0, 3, 0, 8)
+END = struct.pack("!i?i", -1, True, -1)
+
+
+def test_several_reads_in_one_request() -> None:
+    """Opcode 22 (org.apache.zookeeper.ZooDefs.OpCode.multiRead): each question behind a head, and a last head; each
+    part of the answer is that of its question, or why there is none."""
+    asked = [wire.get("/a", watch=False), wire.children("/b", watch=False), wire.get("/c", watch=False)]
+    request = wire.read_together(asked)
+    assert (request.type, request.path) == (22, "/a")
+    minus = struct.pack("!i?i", 4, False, -1)
+    assert request.serialize().startswith(minus + struct.pack("!i", 2) + b"/a\0")
+    assert request.serialize().endswith(END)
+    names = struct.pack("!ii", 2, 1) + b"x" + struct.pack("!i", 2) + b"yz"
+    answer = part(4, struct.pack("!i", 3) + b"abc" + STAT) + part(8, names)
+    answer += part(-1, struct.pack("!i", -101), error=-101) + END
+    (data, stat), listed, error = request.deserialize(b"head" + answer, 4)
+    assert (data, stat.czxid, listed) == (b"abc", 7, ["x", "yz"])
+    assert isinstance(error, NoNodeError)
+    unknown = part(-1, struct.pack("!i", -9999), error=-9999) * 3 + END
+    assert all(type(each) is ZookeeperError for each in request.deserialize(unknown, 0))
+
+
+@pytest.mark.parametrize("answer", [END, part(4, b""), part(5, b""), b"", part(8, struct.pack("!i", 3))])
+def test_an_answer_that_is_no_answer(answer: bytes) -> None:
+    """Parts of another kind, too few of them, or none: an error that the link knows, whatever the server sends."""
+    request = wire.read_together([wire.children("/a", watch=False), wire.get("/b", watch=False)])
+    with pytest.raises((ValueError, struct.error)):
+        request.deserialize(answer, 0)
 
 
 def test_the_bytes_of_a_recursive_watch() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from kazoo.exceptions import MarshallingError, NoNodeError, UnimplementedError
 
@@ -19,6 +20,9 @@ from smartstack.registry.zookeeper.wire import Event, EventKind, Request, descri
 
 _ABSENT_ROUNDS = 3
 """How often a path that is made and removed while it is looked at is looked at again in one call."""
+
+_TOGETHER = 50
+"""So many questions go in one request, where the server can. Their answers stay well below a megabyte."""
 
 _CHASE_ROUNDS = 20
 """How often one call follows nodes that go while they are read."""
@@ -238,17 +242,16 @@ class ZooKeeperReader:
         return self._list_recursive(paths) if self._recursive else self._list_once(paths)
 
     def _list_recursive(self, paths: Sequence[str]) -> Iterator[tuple[str, list[str] | Exception]]:
-        requests = (request for path in paths for request in (wire.add_watch(path), wire.children(path, watch=False)))
         refused: dict[str, Exception] = {}
-        for request, answer in self._link.ask(requests):
-            if request.type == wire.ADD_WATCH:
-                if isinstance(answer, UnimplementedError | MarshallingError):
-                    raise _NotRecursive
-                if isinstance(answer, Exception):
-                    refused[request.path] = answer
-                else:
-                    self._watched.add(request.path)
-            elif isinstance(answer, NoNodeError):
+        for request, answer in self._link.ask(map(wire.add_watch, paths)):
+            if isinstance(answer, UnimplementedError | MarshallingError):
+                raise _NotRecursive
+            if isinstance(answer, Exception):
+                refused[request.path] = answer
+            else:
+                self._watched.add(request.path)
+        for request, answer in self._ask_together([wire.children(path, watch=False) for path in paths]):
+            if isinstance(answer, NoNodeError):
                 yield request.path, refused.get(request.path, [])
             else:
                 yield request.path, refused.get(request.path, answer)
@@ -277,8 +280,9 @@ class ZooKeeperReader:
         """Read these nodes and yield each with what it is, None if it is not there."""
         reads = list(reads)
         watch = not self._recursive
-        requests: Iterator[Request] = (wire.get(tree.join(service.path, name), watch=watch) for service, name in reads)
-        for (service, name), (_request, answer) in zip(reads, self._link.ask(requests), strict=True):
+        requests = [wire.get(tree.join(service.path, name), watch=watch) for service, name in reads]
+        answers = self._ask_together(requests) if self._recursive else self._link.ask(requests)
+        for (service, name), (_request, answer) in zip(reads, answers, strict=True):
             if isinstance(answer, NoNodeError):
                 self._gone_meanwhile = True
                 yield service, name, None
@@ -287,6 +291,19 @@ class ZooKeeperReader:
             else:
                 payload, stat = answer
                 yield service, name, entry(name, payload, stat.czxid)
+
+    def _ask_together(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Any]]:
+        """Ask these, which set no watch, many at a time, and yield each with its answer, in order."""
+        groups = [requests[start : start + _TOGETHER] for start in range(0, len(requests), _TOGETHER)]
+        asked = (wire.read_together(group) if len(group) > 1 else group[0] for group in groups)
+        for group, (request, answer) in zip(groups, self._link.ask(asked), strict=True):
+            if request.type != wire.MULTI_READ:
+                yield request, answer
+            elif isinstance(answer, Exception):
+                # What refuses a whole group (an answer beyond a limit of size) may have nothing against each.
+                yield from self._link.ask(group)
+            else:
+                yield from zip(group, answer, strict=True)
 
 
 class _NotRecursive(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kazoo.exceptions import NoAuthError, SessionClosedRequireSaslError
+from kazoo.exceptions import EXCEPTIONS, NoAuthError, SessionClosedRequireSaslError, ZookeeperError
 from kazoo.protocol.serialization import (
     Create,
     Delete,
@@ -20,15 +20,19 @@ from kazoo.protocol.serialization import (
     GetData,
     Transaction,
     int_struct,
+    stat_struct,
     write_string,
 )
 
 _REMOVE_WATCHES = 18
+MULTI_READ = 22
 ADD_WATCH = 106
 _PERSISTENT_RECURSIVE = 1
 _ANY_WATCHER = 3
 _EPHEMERAL = 1
 _ANY_VERSION = -1
+_PART_HEAD = struct.Struct("!i?i")
+_LAST_PART = _PART_HEAD.pack(-1, True, -1)
 _EVENT_HEAD = struct.Struct("!iii")
 
 
@@ -83,6 +87,31 @@ def exists(path: str, *, watch: bool) -> Request:
 def children(path: str, *, watch: bool) -> Request:
     """The names of a node's children; NoNodeError when it is not there, and then no watch is set."""
     return Request(GetChildren.type, path, _path_and_flag(path, watch), GetChildren.deserialize)
+
+
+def read_together(requests: Sequence[Request]) -> Request:
+    """Several `get`s and `children`s without a watch as one request (ZooKeeper 3.6 and later): a tenth of the work.
+
+    Its answer is a list with the answer of each, in this order; a ZookeeperError where that failed.
+    """
+    parts = [_PART_HEAD.pack(request.type, False, -1) + request.body for request in requests]
+
+    def parse(buffer: bytes, offset: int) -> list[Any]:
+        answers: list[Any] = []
+        for request in requests:
+            kind, last, error = _PART_HEAD.unpack_from(buffer, offset)
+            offset += _PART_HEAD.size
+            if last or kind not in (request.type, -1):
+                raise ValueError("the answer has other parts than the request")
+            if kind == -1:
+                answers.append(EXCEPTIONS.get(error, ZookeeperError)())
+                offset += int_struct.size
+            else:
+                answers.append(request.parse(buffer, offset))
+                offset = _end_of_data(buffer, offset) if kind == GetData.type else _end_of_names(buffer, offset)
+        return answers
+
+    return Request(MULTI_READ, requests[0].path, b"".join([*parts, _LAST_PART]), parse)
 
 
 def add_watch(path: str) -> Request:
@@ -149,6 +178,22 @@ def describe(error: Exception) -> str:
     if isinstance(error, SessionClosedRequireSaslError):
         return "the server takes only clients that log in with sasl"
     return "no permission" if isinstance(error, NoAuthError) else type(error).__name__.removesuffix("Error")
+
+
+def _end_of_data(buffer: bytes, offset: int) -> int:
+    """Where an answer to `get` ends: after the data, whose length of -1 means none, and the stat."""
+    (length,) = int_struct.unpack_from(buffer, offset)
+    return offset + int(int_struct.size) + max(0, int(length)) + int(stat_struct.size)
+
+
+def _end_of_names(buffer: bytes, offset: int) -> int:
+    """Where an answer to `children` ends: after so many names, each with its length before it."""
+    (count,) = int_struct.unpack_from(buffer, offset)
+    offset += int_struct.size
+    for _name in range(count):
+        (length,) = int_struct.unpack_from(buffer, offset)
+        offset += int_struct.size + max(0, length)
+    return offset
 
 
 def _path_and_flag(path: str, flag: bool) -> bytes:
