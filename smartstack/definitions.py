@@ -30,6 +30,10 @@ EMPTY_MARK = "EMPTY"
 watch passes over those, and the operator would wait for the resync."""
 
 
+KEPT_AT_ONCE = 100
+"""So many copies are made in one look: each costs the disk some milliseconds, and nobody waits for them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionsView:
     """The good definitions by service, and what is wrong by service.
@@ -95,12 +99,17 @@ class Definitions:
         self._families = families or {}
         self._env = os.environ if env is None else env
         self._known: dict[str, _Known] | None = None
+        self._may_keep = 0
         self._keep_problems: list[Problem] = []
 
-    def refresh(self) -> DefinitionsView:
-        """What holds now. Never raises for what is wrong with the files."""
+    def refresh(self, *, keep: bool = True) -> DefinitionsView:
+        """What holds now. Never raises for what is wrong with the files.
+
+        With `keep` copies are made of what is new, as many at a time as do not hold up a daemon; the rest next time.
+        """
         known = self._known = self._restore() if self._known is None else self._known
         self._keep_problems.clear()
+        self._may_keep = KEPT_AT_ONCE if keep and self._writes else 0
         problems: dict[str, tuple[Problem, ...]] = {}
         directory = self._list()
         good = sum(one.definition is not None for one in known.values())
@@ -174,7 +183,8 @@ class Definitions:
             known.problems = (_unreadable(path, error),)
         except ConfigError as error:
             known.problems = error.problems
-        if known.unsaved is not None and self._writes:
+        if known.unsaved is not None and self._may_keep > 0:
+            self._may_keep -= 1
             self._save(name, known, known.unsaved)
 
     def _take(self, name: str, data: bytes, everyone: dict[str, _Known], files: Mapping[str, list[str]]) -> None:

@@ -57,7 +57,7 @@ class LiveConfiguration(Generic[S]):
         self.problems: tuple[Problem, ...] = ()
         kept = str(Path(self.settings.state_directory) / "definitions")
         self._definitions = Definitions(self.settings.services, kept, families, env=self._env, writes=writes)
-        self.view: DefinitionsView = self._definitions.refresh()
+        self.view: DefinitionsView = self._definitions.refresh(keep=False)
         self._changed = Debounce()
         self._watch: FileWatch | None = None
         self._more: Callable[[S], Collection[str]] = lambda settings: ()

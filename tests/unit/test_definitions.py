@@ -381,6 +381,18 @@ def test_copies_that_cannot_be_written(site: Site) -> None:
     assert site.kept() == {"api.yaml", "web.yaml"}
 
 
+def test_a_great_directory_is_kept_bit_by_bit(site: Site) -> None:
+    """Copies never hold up a start: none in the first look of a daemon, and then a hundred at a time."""
+    for number in range(150):
+        site.write(f"web{number}.yaml", "port: 8080")
+    assert len(site._definitions.refresh(keep=False).definitions) == 150
+    assert site.kept() == set()
+    assert len(site.ports()) == 150
+    assert len(site.kept()) == 100
+    site.look()
+    assert len(site.kept()) == 150
+
+
 def test_a_full_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that fails midway leaves the copy before it, and the definition is used all the same."""
     site.write("web.yaml", "port: 8080")
