@@ -100,7 +100,7 @@ class Store:
         return content
 
     def _save(self, path: Path, content: Mapping[str, Any]) -> None:
-        data = json.dumps({"format": _FORMAT, "content": content}, indent=1).encode()
+        data = json.dumps({"format": _FORMAT, "content": content}).encode()
         if self._written.get(path) == data:
             return
         write_atomically(path, data)
