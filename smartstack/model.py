@@ -138,6 +138,8 @@ def _default(field: Any) -> Callable[[], Any] | None:
 def anchored(settings: T, directory: str) -> T:
     """The same model, with every relative path of a form that knows of paths made absolute against a directory: its
     own, those of models in lists and mappings, and those of the models that a family picked."""
+    if not _may_hold_paths(type(settings)):
+        return settings
     made: Any = settings
     changed: T = replace(
         made,
@@ -147,6 +149,26 @@ def anchored(settings: T, directory: str) -> T:
         },
     )
     return changed
+
+
+def _may_hold_paths(model: Any) -> bool:
+    """Whether anything in this model, or in what it holds, could be a path: most parts of a definition cannot."""
+    return _holds_path_forms(model)
+
+
+@cache
+def _holds_path_forms(model: Any) -> bool:
+    return any(_may_be_path(field.kind) for field in model_fields(model))
+
+
+def _may_be_path(kind: Kind) -> bool:
+    if kind.form is not None:
+        return kind.form.anchor is not None
+    if kind.one_of is not None:
+        return True
+    if is_dataclass(kind.type):
+        return _may_hold_paths(kind.type)
+    return any(_may_be_path(kind_of(argument)) for argument in get_args(kind.type) if argument is not Ellipsis)
 
 
 def _anchored(kind: Kind, value: Any, directory: str) -> Any:
