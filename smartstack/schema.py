@@ -104,4 +104,7 @@ def _written(kind: Kind, value: Any) -> Any:
         return {}
     if isinstance(value, Mapping):
         return dict(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        item = kind_of(get_args(kind.type)[0])
+        return [_written(item, one) for one in value]
+    return value

@@ -1,12 +1,12 @@
 """How a service's requests travel: the models of a definition's `proxy`. Pure."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from smartstack.forms import (
     DURATION,
+    HOST,
     INSTANCE_ID,
     LISTEN,
     LISTENS,
@@ -16,7 +16,7 @@ from smartstack.forms import (
     between,
     duration,
 )
-from smartstack.model import Form
+from smartstack.traffic_forms import LINE, RAW, RETRY_ON, TOKEN, URL_PATH, URL_TARGET
 
 Mode = Literal["http", "tcp"]
 Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
@@ -24,53 +24,8 @@ HashBy = Literal["path", "uri", "header", "cookie", "query"]
 Reuse = Literal["safe", "always", "aggressive", "never"]
 ProxyProtocol = Literal["off", "v1", "v2"]
 Observe = Literal["connections", "answers", "off"]
-RetryOn = Literal[
-    "connection", "empty", "timeout", "junk", "401", "403", "404", "408", "425", "500", "501", "502", "503", "504"
-]
 ToNothing = Literal["while_alive", "confirm"]
 Verify = Literal["required", "none"]
-
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500}")
-_RAW_LIMIT = 20_000
-
-
-def _token(value: Any) -> str:
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise ValueError("must be a name as HTTP allows it: letters, digits and -_.!#$%&'*+^`|~")
-    return value
-
-
-def _url_path(value: Any) -> str:
-    if not isinstance(value, str) or not _URL_PATH.fullmatch(value):
-        raise ValueError("must be the beginning of a URL's path, such as /api/, without spaces, quotes, '?' and '#'")
-    return value
-
-
-def _line(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > 1000:
-        raise ValueError("must be one line of text, not empty")
-    return value
-
-
-def _raw(value: Any) -> tuple[str, ...]:
-    wanted = "must be lines of HAProxy's configuration, each indented as in a section"
-    if not isinstance(value, str) or len(value) > _RAW_LIMIT:
-        raise ValueError(f"{wanted}: a text of at most {_RAW_LIMIT} characters, such as `|` begins")
-    lines = tuple(line.strip() for line in value.splitlines())
-    if not all(line.isprintable() for line in lines):
-        raise ValueError(f"{wanted}, without control characters")
-    return lines
-
-
-TOKEN = Form(_token, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
-"""A header's, a cookie's or a query parameter's name."""
-
-URL_PATH = Form(_url_path, {"type": "string", "pattern": f"^{_URL_PATH.pattern}$"})
-LINE = Form(_line, {"type": "string", "minLength": 1})
-RAW = Form(_raw, {"type": "string"}, "\n".join)
-"""Lines of a HAProxy section; the field holds them without their indentation, empty ones and comments too, so that the
-n-th here is the n-th in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +66,24 @@ class Limits:
     """How much at once; what is beyond waits in a queue, for timeouts.queue at most."""
 
     instance: Annotated[int | None, "requests (tcp: connections) at one instance", between(1, 1_000_000)] = None
-    instance_queue: Annotated[int | None, "that wait for one instance", between(1, 1_000_000)] = None
+    instance_queue: Annotated[
+        int | None, "that wait for one instance; what is beyond goes to another", between(1, 1_000_000)
+    ] = None
     clients: Annotated[int | None, "client connections of the service", between(1, 1_000_000)] = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.instance is None and self.instance_queue is not None:
+            yield "instance_queue", "has no meaning without instance: nothing waits where there is no limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """HAProxy's own check of the instances: the second line, for the time until nerve's word arrives."""
 
-    path: Annotated[str | None, "asked by HTTP; absent: only connected to", URL_PATH] = None
+    path: Annotated[str | None, "asked by HTTP; 2xx and 3xx pass; absent: only connected to", URL_TARGET] = None
+    host: Annotated[str | None, "the Host header of that; absent: the service's name", HOST] = None
+    timeout: Annotated[float, "for the answer", DURATION] = 1.0
     interval: Annotated[float, "while all is well", duration("100ms")] = 10.0
     fast_interval: Annotated[float, "after an error, and while it is down", duration("100ms")] = 1.0
     rise: Annotated[int, "passes in a row that bring it back", between(1, 100)] = 1
@@ -127,13 +91,18 @@ class Health:
     observe: Annotated[Observe, "also watch the clients' connections, or the answers (5xx)"] = "connections"
     errors: Annotated[int, "so many observed errors in a row take it out", between(1, 1000)] = 3
 
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.path is None and self.host is not None:
+            yield "host", "has no meaning without path: nothing is asked by HTTP"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sticky:
     """A client comes back to the instance that it had, as long as that takes traffic."""
 
     cookie: Annotated[str, "the cookie that HAProxy sets", TOKEN] = "SMARTSTACK"
-    max_idle: Annotated[float | None, "how long it holds without a request; absent: the session", DURATION] = None
+    max_idle: Annotated[float | None, "how long it holds without a request; absent: the session", duration("1s")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +179,7 @@ class Proxy:
     hash: Annotated[Hash, "what balance: hash goes by"] = Hash()
     timeouts: Annotated[Timeouts, "how long to wait for whom"] = Timeouts()
     retries: Annotated[int, "how often a request that no instance has answered is tried again", between(0, 10)] = 2
-    retry_on: Annotated[tuple[RetryOn, ...], "what is tried again, at another instance"] = (
+    retry_on: Annotated[tuple[Annotated[str, RETRY_ON], ...], "what is tried again, at another instance"] = (
         "connection",
         "empty",
         "502",
@@ -219,7 +188,9 @@ class Proxy:
     )
     retry_all_methods: Annotated[bool, "POST and the like too, which may then take effect twice"] = False
     limits: Annotated[Limits, "how much at once"] = Limits()
-    slow_start: Annotated[float | None, "an instance that comes back gets its full share after this", DURATION] = None
+    slow_start: Annotated[
+        float | None, "an instance that joins or comes back gets its full share after this", duration("1s")
+    ] = None
     keep_alive: Annotated[bool, "connections to instances are used again"] = True
     reuse: Annotated[Reuse, "whether a connection to an instance serves several clients"] = "safe"
     send_proxy: Annotated[ProxyProtocol, "tell instances the client's address by the PROXY protocol"] = "off"
@@ -241,14 +212,22 @@ class Proxy:
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules over several keys: the dotted key, and what is wrong."""
+        if self.balance != "hash" and self.hash != Hash():
+            yield "hash", f"has no meaning for balance: {self.balance}"
         if self.mode == "tcp":
-            if self.balance == "hash":
-                yield (
-                    "balance",
-                    "hash is by what stands in requests, which mode tcp does not see; source is by the client",
-                )
-            for key, given in (("routes", self.routes), ("sticky", self.sticky)):
-                if given:
-                    yield key, "goes by what stands in requests, which mode tcp does not see"
-            if self.health.observe == "answers":
-                yield "health.observe", "answers are HTTP, which mode tcp does not see"
+            yield from self._http_only()
+
+    def _http_only(self) -> Iterable[tuple[str, str]]:
+        if not self.addresses:
+            yield "listen", "is missing: routes of other services lead to mode http only, so nobody could reach this"
+        if self.balance == "hash":
+            yield (
+                "balance",
+                "hash is by what stands in requests, which mode tcp does not see; source is by the client",
+            )
+        plain = Proxy()
+        for key in ("routes", "sticky", "retry_on", "retry_all_methods", "keep_alive", "reuse"):
+            if getattr(self, key) != getattr(plain, key):
+                yield key, "is about requests, which mode tcp does not see"
+        if self.health.observe == "answers":
+            yield "health.observe", "answers are HTTP, which mode tcp does not see"

@@ -17,6 +17,7 @@ import jinja2
 import haproxy_templates
 from smartstack.errors import SmartStackError
 from smartstack.forms import Listen, UnixSocket
+from synapse.backend import backend, milliseconds
 from synapse.plan import Structure
 from synapse.proxy import (
     BACKUP_SLOT,
@@ -28,8 +29,6 @@ from synapse.proxy import (
     server_weight,
 )
 from synapse.settings import HAProxySettings
-
-_BALANCE = {"hash": "uri"}
 
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What a template that Jinja takes may still do wrong: divide by nothing, add text to numbers, not be readable."""
@@ -104,7 +103,7 @@ class Renderer:
             name=service.name,
             proxy=service.proxy,
             binds=[bind(listen) for listen in service.proxy.addresses],
-            balance=_BALANCE.get(service.proxy.balance, service.proxy.balance),
+            backend=backend(service.name, service.proxy, self._version),
             slots=[_line(name, seats.get(name), service.proxy.balance) for name in slot_names(service)],
             backups=service.backups > 0,
         )
@@ -166,11 +165,6 @@ def _numbered(prefix: str, count: int) -> list[str]:
 def bind(listen: Listen) -> str:
     """The address of a `bind` line."""
     return f"unix@{listen.path}" if isinstance(listen, UnixSocket) else str(listen)
-
-
-def milliseconds(seconds: float) -> str:
-    """A duration as HAProxy writes it."""
-    return f"{round(seconds * 1000)}ms"
 
 
 def _line(name: str, target: Target | None, balance: str) -> SlotLine:

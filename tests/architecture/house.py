@@ -44,8 +44,10 @@ PURE: Final = frozenset(
         "smartstack.scalars",
         "smartstack.schema",
         "smartstack.traffic",
+        "smartstack.traffic_forms",
         "smartstack.tree",
         "smartstack.validation",
+        "synapse.backend",
         "synapse.haproxy.answers",
         "synapse.haproxy.commands",
         "synapse.haproxy.errors",
@@ -56,6 +58,9 @@ PURE: Final = frozenset(
         "synapse.proxy",
         "synapse.selection",
         "synapse.settings",
+        "synapse.sources.combine",
+        "synapse.sources.dns_answers",
+        "synapse.sources.listing",
         "synapse.status",
     }
 )
@@ -115,6 +120,7 @@ COMMAND_LINES: Final = frozenset(
 HOMES: Final = {
     "click": ("nerve.cli", "smartstack.cli", "smartstack.command", "synapse.cli"),
     "datadog": ("nerve.statsd",),
+    "dns": ("synapse.sources.resolver",),
     "grpc": ("nerve.checks.grpc",),
     "jinja2": ("synapse.render",),
     "kazoo": ("smartstack.registry.zookeeper",),
@@ -138,6 +144,7 @@ LAZY_IMPORTS: Final = {
         "smartstack.registry.zookeeper",
         "smartstack.registry.zookeeper.survey",
     ),
+    "synapse.sources.dns": ("synapse.sources.resolver",),  # an extra, and 17 MB with asyncio
     "smartstack.validation": ("difflib",),  # only for who made a mistake
 }
 """What may be imported inside a function, and where; command lines may do so freely."""

@@ -2,13 +2,18 @@
 
 import json
 import re
-from collections.abc import Mapping
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import ConfigError
+from smartstack.forms import TcpAddress
 from smartstack.instance import NAME, Instance, decode
 from smartstack.registry.protocol import Record
 from smartstack.traffic import Proxy
@@ -22,23 +27,34 @@ from tests.support.definitions import placed
 
 ADDRESS = r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]):\d{1,5}"
 WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+TOKEN = r"[A-Za-z0-9_.-]{1,100}"
+TARGET = r"""(/[A-Za-z0-9._~@%+=:,/-]*|'/(?:[^'\n]|'"'"')*')"""
+REASON = r"(conn-failure|empty-response|response-timeout|junk-response|[45]\d\d)"
 SHAPES = [
     r"",
     rf"(frontend|backend) {WORD}",
     r"    mode (http|tcp)",
     rf"    bind ({ADDRESS}|unix@/[A-Za-z0-9_./-]+)",
-    r"    timeout (client|server|connect|queue) \d+ms",
+    r"    timeout (client|client-fin|server|server-fin|connect|queue|tunnel|check|http-keep-alive) \d+ms",
     rf'    http-request return status 503 content-type text/plain string "no live instance of {WORD}\\n" '
     rf"if {{ nbsrv\({WORD}\) eq 0 }} !{{ stopping }}",
     rf"    default_backend {WORD}",
-    r"    balance (leastconn|roundrobin|random|source|uri)",
+    rf"    balance (leastconn|roundrobin|random|source|uri (path-only|whole)|hdr\({TOKEN}\)|hash req\.cook\({TOKEN}\)|"
+    rf"url_param {TOKEN})",
     r"    hash-type consistent",
+    r"    hash-balance-factor \d{3,4}",
     r"    retries \d{1,2}",
-    r"    # [A-Za-z0-9 ;,.]+",
-    r"    retry-on conn-failure empty-response 502 503 504",
-    r"    http-request disable-l7-retry unless METH_GET or { method HEAD OPTIONS }",
-    r"    default-server inter 10s fastinter 1s downinter 1s fall 2 rise 1 observe layer4 error-limit 3 "
-    r"on-error mark-down pool-purge-delay 1s",
+    r"    # [A-Za-z0-9 :;,.]+",
+    rf"    retry-on (none|{REASON}( {REASON})*)",
+    r"    http-request disable-l7-retry unless { method GET HEAD OPTIONS TRACE PUT DELETE }",
+    r"    http-reuse (safe|always|aggressive|never)",
+    r"    option (http-server-close|httpchk|idle-close-on-response)",
+    rf"    dynamic-cookie-key {WORD}",
+    rf"    cookie {TOKEN} insert indirect nocache dynamic( maxidle \d+s)?",
+    rf"    http-check send meth GET uri {TARGET} ver HTTP/1\.1 hdr Host [A-Za-z0-9_.:-]+",
+    r"    default-server inter \d+ms fastinter \d+ms downinter \d+ms fall \d+ rise \d+"
+    r"( observe layer[47] error-limit \d+ on-error mark-down)?( maxconn \d+)?( maxqueue \d+)?( slowstart \d+ms)?"
+    r"( send-proxy(-v2)? check-send-proxy)? pool-purge-delay 1s",
     rf"    server s\d+ {ADDRESS} weight \d{{1,3}} check( disabled)?",
 ]
 SHAPE = re.compile("|".join(f"(?:{shape})" for shape in SHAPES))
@@ -82,6 +98,21 @@ payloads = st.fixed_dictionaries(
 )
 names = spoilt(st.sampled_from(["web", "api", "GLOBAL", "x.y-z_1", "9"]))
 durations = spoilt(st.sampled_from(["1ms", "1.5s", "1m", "480h", "0s"])) | scalars
+words = spoilt(st.sampled_from(["X-User", "sid", "a.b_c", "v2)", "a`b", "a$b", "a'b"]))
+paths = spoilt(st.sampled_from(["/", "/health", "/a?b=c&d", "/it's", "/$HOME", "/a;b", "/%20", "/(x)", "/*"]))
+counts = st.integers(-1, 2000) | scalars
+
+
+def some(**keys: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
+    """A mapping with some of these keys."""
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+hashes = some(
+    by=st.sampled_from(["path", "uri", "header", "cookie", "query"]) | texts,
+    name=st.none() | words,
+    load_limit=counts,
+)
 definitions = st.fixed_dictionaries(
     {
         "listen": spoilt(st.sampled_from(["127.0.0.1:80", "[::1]:80", "0.0.0.0:1", "/run/a-b_c.sock", "/r/../x"]))
@@ -90,8 +121,35 @@ definitions = st.fixed_dictionaries(
     optional={
         "mode": spoilt(st.sampled_from(["http", "tcp"])),
         "balance": spoilt(st.sampled_from(["leastconn", "roundrobin", "random", "source", "hash"])),
+        "hash": hashes,
+        "timeouts": some(
+            client=durations,
+            server=durations,
+            connect=durations,
+            queue=durations,
+            tunnel=durations,
+            keep_alive=durations,
+        ),
         "retries": st.integers(-1, 11) | scalars,
-        "timeouts": st.fixed_dictionaries({}, optional={"client": durations, "queue": durations}),
+        "retry_on": st.lists(st.sampled_from(["connection", "empty", "timeout", "junk", 401, 500, 504, 429]) | scalars),
+        "retry_all_methods": st.booleans() | texts,
+        "limits": some(instance=counts, instance_queue=counts),
+        "slow_start": durations,
+        "keep_alive": st.booleans() | texts,
+        "reuse": spoilt(st.sampled_from(["safe", "always", "aggressive", "never"])),
+        "send_proxy": spoilt(st.sampled_from(["off", "v1", "v2"])),
+        "health": some(
+            path=paths,
+            host=st.sampled_from(["web.example.com", "10.0.0.1", "::1"]) | texts,
+            timeout=durations,
+            interval=durations,
+            fast_interval=durations,
+            rise=counts,
+            fall=counts,
+            observe=spoilt(st.sampled_from(["connections", "answers", "off"])),
+            errors=counts,
+        ),
+        "sticky": some(cookie=words, max_idle=durations),
     },
 )
 RENDERER = Renderer(HAProxySettings(), "/run/haproxy.sock", (2, 6))
@@ -101,15 +159,33 @@ def proxy_of(fields: Mapping[str, object]) -> Proxy:
     """A definition's `proxy` with those of these fields that pass."""
     taken: dict[str, object] = {"listen": 3210}
     made = None
-    for fields_now in ({}, *({key: value} for key, value in fields.items())):
-        text = json.dumps({"port": 80, "proxy": {**taken, **fields_now}})
+    for fields_now in ({}, *pieces(fields)):
+        trial = merged(taken, fields_now)
         try:
-            made = validate(ServiceDefinition, load(text, "f", {}), path="f").proxy
+            made = validate(ServiceDefinition, load(json.dumps({"port": 80, "proxy": trial}), "f", {}), path="f").proxy
         except ConfigError:
             continue
-        taken.update(fields_now)
+        taken = trial
     assert made is not None
     return made
+
+
+def pieces(fields: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """Each key with the whole of its value, and then with each part of it: much of what is spoilt in one part would
+    otherwise hide the rest."""
+    for key, value in fields.items():
+        yield {key: value}
+        if isinstance(value, dict):
+            yield from ({key: {part: value[part]}} for part in value)
+
+
+def merged(taken: Mapping[str, object], more: Mapping[str, object]) -> dict[str, object]:
+    """With these keys too; the parts of a mapping beside those that are there."""
+    result = dict(taken)
+    for key, value in more.items():
+        before = result.get(key)
+        result[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    return result
 
 
 def instances_of(found: list[object]) -> tuple[Instance, ...]:
@@ -154,3 +230,29 @@ def test_the_file_says_who_is_where(fields: Mapping[str, object], found: list[ob
     ]
     assert [words[1] for words in servers] == [f"s{number}" for number in range(1, service.slots + 1)]
     assert all(words[2] == "127.0.0.1:9" for words in servers if words[-1] == "disabled")
+
+
+@settings(max_examples=40)
+@given(st.lists(definitions, min_size=4, max_size=12))
+def test_haproxy_takes_whatever_is_valid(found: list[Mapping[str, object]]) -> None:
+    """Every definition that passes the door is one that the real HAProxy reads without a word."""
+    services = {
+        f"web{number}": Service(name=f"web{number}", proxy=offered(fields, number), targets=(), slots=1)
+        for number, fields in enumerate(found)
+    }
+    structure = RENDERER.structure({name: RENDERER.digest(one) for name, one in services.items()})
+    text = RENDERER.file(structure, {name: RENDERER.text(one, {}) for name, one in services.items()})
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "haproxy.cfg"
+        path.write_text(text, encoding="utf-8")
+        checked = subprocess.run(["haproxy", "-c", "-f", path], capture_output=True, text=True, check=False)
+    assert (checked.returncode, alerts_and_warnings(checked.stderr)) == (0, [])
+
+
+def alerts_and_warnings(words: str) -> list[str]:
+    return [line for line in words.splitlines() if "[ALERT]" in line or "[WARNING]" in line]
+
+
+def offered(fields: Mapping[str, object], number: int) -> Proxy:
+    """That definition at a port of its own."""
+    return replace(proxy_of(fields), listen=(TcpAddress("127.0.0.1", 3000 + number),))

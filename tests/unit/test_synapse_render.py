@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from smartstack.forms import Listen, TcpAddress, UnixSocket
+from synapse.backend import milliseconds
 from synapse.proxy import Service, Target
-from synapse.render import Renderer, TemplateError, bind, milliseconds, seat, slot_names
+from synapse.render import Renderer, TemplateError, bind, seat, slot_names
 from synapse.settings import HAProxySettings
 from tests.support.definitions import proxy
 

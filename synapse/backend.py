@@ -1,0 +1,114 @@
+"""The words of a service's `backend` section: what a definition asks for, as HAProxy says it. Pure.
+
+The template prints these words and the plain values of the definition; it decides nothing. What stands in the
+definition has passed the forms of `smartstack.traffic`, so that a name here is letters, digits, '-', '_' and '.'.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from smartstack.traffic import Hash, Proxy
+
+IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
+"""Methods that mean the same sent twice (RFC 9110, 9.2.2), and that a proxy may therefore send twice."""
+
+_RETRY_WORDS = {
+    "connection": "conn-failure",
+    "empty": "empty-response",
+    "timeout": "response-timeout",
+    "junk": "junk-response",
+}
+_OBSERVED = {"connections": "layer4", "answers": "layer7"}
+_PROXY_PROTOCOL = {"v1": "send-proxy", "v2": "send-proxy-v2"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """What a template needs beside the definition itself. Where a text is empty, there is no such line.
+
+    `balance` and `hash_type` are what follows these words; `load_limit` is the `hash-balance-factor`. `retry_on` is
+    what a request is sent again for, and only if it has one of `retry_methods`, or any method where that is empty.
+    `cookie` is what follows the word, `cookie_key` the secret of its values: that of the service, on every host, so
+    that a client keeps its instance when it comes by another host. `health_host` is the Host header of the health
+    check. `server` are the words of every server line.
+    """
+
+    balance: str
+    hash_type: str
+    load_limit: int | None
+    retry_on: str
+    retry_methods: str
+    cookie: str
+    cookie_key: str
+    health_host: str
+    server: str
+
+
+def backend(name: str, proxy: Proxy, version: tuple[int, int]) -> Backend:
+    """The backend of a service, for this version of HAProxy."""
+    http = proxy.mode == "http"
+    on_ring = proxy.balance in ("source", "hash")
+    retry_on = _retry_on(proxy) if http and proxy.retries else ""
+    return Backend(
+        balance=_hash(proxy.hash) if proxy.balance == "hash" else proxy.balance,
+        hash_type="consistent" if on_ring else "",
+        load_limit=proxy.hash.load_limit if proxy.balance == "hash" else None,
+        retry_on=retry_on,
+        retry_methods="" if proxy.retry_all_methods or not retry_on else " ".join(IDEMPOTENT),
+        cookie=_cookie(proxy),
+        cookie_key=name if proxy.sticky else "",
+        health_host=proxy.health.host or name,
+        server=" ".join(_server(proxy, by_address=on_ring and version >= (3, 0))),
+    )
+
+
+def _hash(by: Hash) -> str:
+    match by.by:
+        case "path":
+            return "uri path-only"
+        case "uri":
+            return "uri whole"
+        case "header":
+            return f"hdr({by.name})"
+        case "cookie":
+            return f"hash req.cook({by.name})"
+        case "query":
+            return f"url_param {by.name}"
+
+
+def _retry_on(proxy: Proxy) -> str:
+    # In the definition's order, each once; HAProxy wants a word, and `none` means none.
+    return " ".join(dict.fromkeys(_RETRY_WORDS.get(each, each) for each in proxy.retry_on)) or "none"
+
+
+def _cookie(proxy: Proxy) -> str:
+    if proxy.sticky is None:
+        return ""
+    # Values by address (`dynamic`): a slot's own value would lead to whoever is in that slot today.
+    words = f"{proxy.sticky.cookie} insert indirect nocache dynamic"
+    return words if proxy.sticky.max_idle is None else f"{words} maxidle {round(proxy.sticky.max_idle)}s"
+
+
+def _server(proxy: Proxy, *, by_address: bool) -> Iterator[str]:
+    health = proxy.health
+    yield f"inter {milliseconds(health.interval)}"
+    yield f"fastinter {milliseconds(health.fast_interval)} downinter {milliseconds(health.fast_interval)}"
+    yield f"fall {health.fall} rise {health.rise}"
+    if health.observe != "off":
+        yield f"observe {_OBSERVED[health.observe]} error-limit {health.errors} on-error mark-down"
+    if proxy.limits.instance is not None:
+        yield f"maxconn {proxy.limits.instance}"
+    if proxy.limits.instance_queue is not None:
+        yield f"maxqueue {proxy.limits.instance_queue}"
+    if proxy.slow_start is not None:
+        yield f"slowstart {milliseconds(proxy.slow_start)}"
+    if proxy.send_proxy != "off":
+        yield f"{_PROXY_PROTOCOL[proxy.send_proxy]} check-send-proxy"
+    if by_address:
+        yield "hash-key addr-port"
+    yield "pool-purge-delay 1s"
+
+
+def milliseconds(seconds: float) -> str:
+    """A duration as HAProxy writes it."""
+    return f"{round(seconds * 1000)}ms"
