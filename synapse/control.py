@@ -101,11 +101,10 @@ class Controller:
         if info is None:
             return None
         if names is None or before is None or before.pid != info.pid:
-            backends: Mapping[str, Sequence[Slot]] = self._process.runtime.servers()
+            backends: Mapping[str, Sequence[Slot]] = _own(self._process.runtime.servers())
         else:
-            backends = {**before.backends, **self._process.runtime.servers(names)} if names else before.backends
-        own = {name: tuple(slot for slot in slots if SLOT.fullmatch(slot.name)) for name, slots in backends.items()}
-        self.observed = Observed(pid=info.pid, description=info.description, backends=own)
+            backends = {**before.backends, **_own(self._process.runtime.servers(names))} if names else before.backends
+        self.observed = Observed(pid=info.pid, description=info.description, backends=backends)
         self._metrics.haproxy_up.set(1)
         return self.observed
 
@@ -200,3 +199,7 @@ class Controller:
 
     def _more(self) -> float | None:
         return None if self._file_due is None else max(0.0, self._file_due - self._clock())
+
+
+def _own(backends: Mapping[str, Sequence[Slot]]) -> dict[str, Sequence[Slot]]:
+    return {name: tuple(slot for slot in slots if SLOT.fullmatch(slot.name)) for name, slots in backends.items()}

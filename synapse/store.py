@@ -33,6 +33,7 @@ class Store:
         self._good = Path(directory) / "last_good.json"
         self._running = Path(directory) / "running.json"
         self._written: dict[Path, bytes] = {}
+        self._texts: dict[str, tuple[tuple[Instance, ...], bytes]] = {}
         self.problems: list[str] = []
 
     def load_good(self) -> dict[str, tuple[Instance, ...]]:
@@ -48,10 +49,14 @@ class Store:
 
     def save_good(self, services: Mapping[str, tuple[Instance, ...]]) -> None:
         """Keep each service's last good instances; writes only when they changed. Raises `SmartStackError`."""
-        self._save(
-            self._good,
-            {name: [json.loads(encode(instance)) for instance in services[name]] for name in sorted(services)},
-        )
+        self._texts = {name: self._text(name, services[name]) for name in sorted(services)}
+        content = b", ".join(b'"%s": [%s]' % (name.encode(), text) for name, (_, text) in self._texts.items())
+        self._save(self._good, b"{%s}" % content)
+
+    def _text(self, name: str, instances: tuple[Instance, ...]) -> tuple[tuple[Instance, ...], bytes]:
+        """Instances with what is written of them, made once for as long as they are the same."""
+        kept = self._texts.get(name)
+        return kept if kept and kept[0] is instances else (instances, b", ".join(map(encode, instances)))
 
     def load_running(self) -> Running | None:
         """What the running HAProxy was started with, None when that is not known."""
@@ -67,14 +72,12 @@ class Store:
 
     def save_running(self, running: Running) -> None:
         """Keep what HAProxy was started with. Raises `SmartStackError`."""
-        self._save(
-            self._running,
-            {
-                "description": running.structure.description,
-                "digests": dict(running.structure.digests),
-                "proxies": {name: _written(proxy) for name, proxy in sorted(running.proxies.items())},
-            },
-        )
+        content = {
+            "description": running.structure.description,
+            "digests": dict(running.structure.digests),
+            "proxies": {name: _written(proxy) for name, proxy in sorted(running.proxies.items())},
+        }
+        self._save(self._running, json.dumps(content).encode())
 
     def _proxy(self, name: str, fields: Any) -> Proxy | None:
         """A definition's `proxy`, checked again as if it came from the definition's file; None if it does not pass."""
@@ -99,8 +102,8 @@ class Store:
         content: dict[str, Any] = data["content"]
         return content
 
-    def _save(self, path: Path, content: Mapping[str, Any]) -> None:
-        data = json.dumps({"format": _FORMAT, "content": content}).encode()
+    def _save(self, path: Path, content: bytes) -> None:
+        data = b'{"format": %d, "content": %s}\n' % (_FORMAT, content)
         if self._written.get(path) == data:
             return
         write_atomically(path, data)
