@@ -9,7 +9,7 @@ from smartstack.command import run_command
 from smartstack.definition import ServiceDefinition
 from smartstack.demo.layout import HIGHEST_PORT_BASE, LOWEST_PORT_BASE, USUAL_PORT_BASE
 from smartstack.errors import SmartStackError
-from smartstack.installed import check_families, settings_models
+from smartstack.installed import every_family, settings_models
 from smartstack.schema import json_schema
 
 
@@ -32,7 +32,7 @@ def schema(file: str) -> None:
     models = {"service": ServiceDefinition, **settings_models()}
     if file not in models:
         raise SmartStackError(f"cannot print the schema of {file}: it is not installed here; pip install it again")
-    click.echo(json.dumps(json_schema(models[file], check_families(), f"{file} configuration"), indent=2))
+    click.echo(json.dumps(json_schema(models[file], every_family(), f"{file} configuration"), indent=2))
 
 
 @smartstack.command()

@@ -73,7 +73,7 @@ class ServiceDefinition(Endpoint):
     sources: Annotated[
         tuple[Annotated[Any, OneOf("source")], ...], "where its instances are found; absent: the registry"
     ] = ()
-    combine: Annotated[Combine, "union of all sources, or the first that has any instance"] = "union"
+    combine: Annotated[Combine, "instances of all sources, or those of the first that has any"] = "union"
     leader_only: Annotated[bool, "use one instance only, the one that has been registered longest"] = False
     tether: Annotated[Tether, "what an idle connection that the service's end closes is worth"] = "conclusive"
     warmup: Annotated[
@@ -83,6 +83,8 @@ class ServiceDefinition(Endpoint):
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules over several keys: the dotted key, and what is wrong."""
         yield from Endpoint.problems(self)
+        if self.combine == "fallback" and len(self.sources) < 2:
+            yield "combine", "needs several sources, of which the first that has any instance is taken"
         holders: dict[tuple[str, object], str] = {}
         for name, endpoint in {"": self, **self.ports}.items():
             listens = endpoint.proxy.addresses if endpoint.proxy is not None else ()

@@ -1,4 +1,5 @@
-"""What is installed beside this package: the settings of daemons and the kinds of check, found by entry points."""
+"""What is installed beside this package, found by entry points: the settings of daemons, the kinds of check and of
+source."""
 
 from importlib.metadata import entry_points
 
@@ -20,6 +21,19 @@ def check_families() -> Families:
     Raises SmartStackError when one is declared and cannot be loaded.
     """
     return {"check": _models("smartstack.checks")}
+
+
+def source_families() -> Families:
+    """The kinds of source, by the `type` that picks them (group `smartstack.sources`).
+
+    Raises SmartStackError when one is declared and cannot be loaded.
+    """
+    return {"source": _models("smartstack.sources")}
+
+
+def every_family() -> Families:
+    """What a whole definition is checked against, whichever daemon takes which part of it. Raises as the others."""
+    return {**check_families(), **source_families()}
 
 
 def _models(group: str) -> dict[str, type]:

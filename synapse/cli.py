@@ -11,7 +11,7 @@ from smartstack import __version__
 from smartstack.command import admin_address, config_option, fetch_status, log_options, run_command
 from smartstack.definitions import load_settings
 from smartstack.errors import ConfigError, SmartStackError
-from smartstack.installed import check_families
+from smartstack.installed import every_family, source_families
 from smartstack.instance import MAINTENANCE_LABEL, printable
 from smartstack.live import LiveConfiguration
 from smartstack.logs import configure
@@ -22,7 +22,7 @@ from synapse.haproxy.commands import command as runtime_command
 from synapse.haproxy.errors import HAProxyAway
 from synapse.loop import Synapse
 from synapse.settings import Settings
-from synapse.using import offered, unknown_services
+from synapse.using import offered, unknown_names
 
 _config = config_option("synapse")
 _wait = click.option(
@@ -54,10 +54,10 @@ def run_(path: str, log_level: str, log_format: Any) -> int:
 @_config
 def check_config(path: str) -> None:
     """Read synapse.yaml and every service definition, and report every problem in them."""
-    configuration = LiveConfiguration(Settings, path, families=check_families(), writes=False)
+    configuration = LiveConfiguration(Settings, path, families=every_family(), writes=False)
     view = configuration.view
     problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
-    problems.extend(unknown_services(configuration))
+    problems.extend(unknown_names(configuration))
     if problems:
         raise ConfigError(problems)
     count = len(offered(view.definitions, configuration.settings.use))
@@ -118,6 +118,8 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         f"registry  {'connected' if registry.get('connected') else 'AWAY'}: {registry.get('detail', 'unknown')}",
         f"haproxy   {runs}",
     ]
+    for name, other in answer.get("registries", {}).items():
+        lines.append(f"registry  {name} {'connected' if other['connected'] else 'AWAY'}: {other['detail']}")
     if answer.get("error"):
         lines.append(f"error     {answer['error']}")
     for problems in answer.get("problems", {}).values():
@@ -161,7 +163,7 @@ def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
     """What a synapse with this configuration would do now, once the registry has said something on every service."""
     configure("warning", "text")
     wake = Wake()
-    synapse = Synapse(LiveConfiguration(Settings, path, writes=False), wake, acts=False)
+    synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), writes=False), wake, acts=False)
     synapse.sources.start(wake.ring)
     try:
         synapse.remember_running()

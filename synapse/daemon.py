@@ -8,6 +8,7 @@ from smartstack.admin import AdminServer, standard_routes
 from smartstack.definitions import load_settings
 from smartstack.errors import SmartStackError
 from smartstack.forms import SOCKET_PATH_LIMIT
+from smartstack.installed import source_families
 from smartstack.live import LiveConfiguration
 from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
 from smartstack.wake import Wake
@@ -32,7 +33,7 @@ def run(path: str) -> int:
     with ExitStack() as locks:
         for directory in sorted({settings.state_directory, settings.run_directory}):
             locks.enter_context(ProcessLock(Path(directory) / LOCK_FILE))
-        synapse = Synapse(LiveConfiguration(Settings, path, live=LIVE), wake)
+        synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), live=LIVE), wake)
         stopping = install_signals(wake, synapse.resync)
         admin = _admin(synapse, settings, heartbeat)
         try:

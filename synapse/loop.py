@@ -31,7 +31,7 @@ from synapse.sources import Sources
 from synapse.status import Snapshot
 from synapse.store import Store
 from synapse.teller import Teller
-from synapse.using import offered, unknown_services
+from synapse.using import offered, unknown_names
 from synapse.wanted import Wanting
 
 LIVE = (
@@ -51,6 +51,9 @@ REFUSED_RETRY_SECONDS = 5.0
 
 GRACE_SECONDS = 2.0
 """How long a HAProxy that is not running yet waits for the registry's first word, so that it starts with servers."""
+
+FIRST_RESYNC_SECONDS = 2.0
+"""When everything is compared for the first time: not while the first turn keeps clients waiting."""
 
 KNOWS_NOTHING = "no service definition is known, and the running HAProxy serves some: it is left as it is"
 
@@ -78,7 +81,7 @@ class Synapse:
         self._wake = wake
         self._started = time.time()
         self._begun = time.monotonic()
-        self._resync_due = 0.0
+        self._resync_due = self._begun + FIRST_RESYNC_SECONDS
         self._retry_due = 0.0
         self._poll_due = 0.0
         self._known_any = False
@@ -174,7 +177,7 @@ class Synapse:
     def look_up(self) -> set[str]:
         """Read the registry and choose; answers which offers changed."""
         definitions = offered(self.configuration.view.definitions, self.configuration.settings.use)
-        known = self.sources.read(definitions)
+        known = self.sources.read(definitions, self.offers.last_good)
         surroundings = Surroundings(
             labels=self.configuration.settings.labels,
             held=self.desk.held,
@@ -184,7 +187,8 @@ class Synapse:
         )
         changed = self.offers.update(definitions, known, time.monotonic(), surroundings)
         self._seen &= definitions.keys()
-        self._seen.update(name for name, offer in self.offers.by_name.items() if isinstance(offer.known, Listing))
+        whole = ((name, offer.known) for name, offer in self.offers.by_name.items())
+        self._seen.update(name for name, known in whole if isinstance(known, Listing) and not known.partial)
         return changed
 
     def missing(self) -> tuple[str, ...]:
@@ -194,7 +198,7 @@ class Synapse:
     def problems(self) -> Mapping[str, tuple[Problem, ...]]:
         """What is wrong with the configuration, by service; "" for the host's own file."""
         problems = dict(self.configuration.view.problems)
-        host = (*self.configuration.problems, *unknown_services(self.configuration), *self._template_problems)
+        host = (*self.configuration.problems, *unknown_names(self.configuration), *self._template_problems)
         if host:
             problems[""] = (*problems.get("", ()), *host)
         return problems
@@ -307,6 +311,7 @@ class Synapse:
             started=self._started,
             since=dict(self._since),
             registry=self.sources.status(),
+            registries=self.sources.others(),
             offers=dict(self.offers.by_name),
             observed=self.controller.observed,
             plan=self._plan,

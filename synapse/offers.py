@@ -63,6 +63,10 @@ class Offers:
         if self._memories.get(name, Memory()).good is None:
             self._memories[name] = Memory(good=instances)
 
+    def last_good(self, name: str) -> tuple[Instance, ...]:
+        """The last good instances of one service; nobody where none are known."""
+        return self._memories.get(name, Memory()).good or ()
+
     def good(self) -> dict[str, tuple[Instance, ...]]:
         """Each service's last good instances, for the disk. Those of services that are gone are left out."""
         return {
@@ -96,9 +100,12 @@ class Offers:
             )
             if not self._is_news(name, definition, known[name], nearby, now, accepted=name in surroundings.accepted):
                 continue
+            memory = self._memories.get(name, Memory())
+            if definition.leader_only and len(memory.good or ()) > 1:
+                memory = Memory()  # who of them leads is not known, and then it is nobody, never all of them
             choice = choose(
                 known[name],
-                self._memories.get(name, Memory()),
+                memory,
                 _policy(definition),
                 now,
                 seen=nearby.seen,

@@ -192,6 +192,8 @@ def _accept(
     listed: tuple[Instance, ...], known: Listing, reason: str, losses: tuple[tuple[float, int], ...] = ()
 ) -> Choice:
     memory = Memory(good=listed, losses=losses)
+    if known.partial:
+        reason = f"{reason}; {known.partial}: what was known of that stays"
     return Choice(instances=listed, origin=Origin.LISTING, reason=reason, memory=memory, refused=known.refused)
 
 

@@ -1,7 +1,7 @@
 """What /status tells: the loop's last snapshot, put into words only when somebody asks. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from smartstack.errors import Problem
@@ -23,7 +23,8 @@ class Snapshot:
     out, the last one that was not empty) are in seconds since the epoch; `clock` is the monotonic time at `at`, by
     which the offers go. `listens` is where each service is offered. `error` is what keeps HAProxy from being as it
     should be. `problems` are by service, "" for the host's own file. `needs_restart` names edited settings that only
-    a restart applies. `missing` are the services on which the registry has not said anything yet.
+    a restart applies. `registry` is the link to the main registry, `registries` are those to others that are in use.
+    `missing` are the services on which the registry has not said anything yet.
     """
 
     at: float
@@ -31,6 +32,7 @@ class Snapshot:
     started: float
     since: Mapping[str, float]
     registry: LinkStatus
+    registries: Mapping[str, LinkStatus] = field(default_factory=dict)
     offers: Mapping[str, Offer]
     observed: Observed | None
     plan: Plan
@@ -65,6 +67,7 @@ def describe(snapshot: Snapshot | None) -> dict[str, Any]:
         "started": snapshot.started,
         "error": snapshot.error,
         "registry": snapshot.registry,
+        "registries": snapshot.registries,
         "haproxy": {
             "running": observed is not None,
             "pid": observed.pid if observed else None,

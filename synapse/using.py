@@ -7,6 +7,7 @@ from smartstack.errors import Problem
 from smartstack.live import LiveConfiguration
 from smartstack.validation import hint
 from synapse.settings import Settings
+from synapse.sources.registry import unknown_registries
 
 
 def offered(
@@ -14,6 +15,13 @@ def offered(
 ) -> Mapping[str, ServiceDefinition]:
     """The definitions that this host uses; `use` None is all."""
     return definitions if use is None else {name: definitions[name] for name in use if name in definitions}
+
+
+def unknown_names(configuration: LiveConfiguration[Settings]) -> tuple[Problem, ...]:
+    """A problem for each name that stands for nothing: of a service in `use`, of a registry in a source."""
+    settings = configuration.settings
+    used = offered(configuration.view.definitions, settings.use)
+    return *unknown_services(configuration), *unknown_registries(used, settings.registries, configuration.path)
 
 
 def unknown_services(configuration: LiveConfiguration[Settings]) -> tuple[Problem, ...]:

@@ -14,7 +14,7 @@ from nerve.settings import Settings
 from smartstack import __version__
 from smartstack.command import log_options, run_command
 from smartstack.errors import ConfigError, Problem
-from smartstack.installed import check_families
+from smartstack.installed import every_family
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog, configure
 from smartstack.process import share_one_heap
@@ -64,7 +64,7 @@ def run_(path: str, log_level: str, log_format: Any) -> int:
 @config
 def check_config(path: str) -> None:
     """Read nerve.yaml and every service definition, and report every problem in them. Exits with 2 if there is one."""
-    live = LiveConfiguration(Settings, path, families=check_families(), writes=False)
+    live = LiveConfiguration(Settings, path, families=every_family(), writes=False)
     settings, view = live.settings, live.view
     problems = [problem for name in sorted(view.problems) for problem in view.problems[name]]
     try:

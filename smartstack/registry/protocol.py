@@ -39,10 +39,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Knowledge: these are the nodes of a service, sorted by name. An empty listing says that there are none."""
+    """Knowledge: these are the nodes of a service, sorted by name. An empty listing says that there are none.
+
+    `partial` is for a service that is looked for in several places: why some of them are away, in which case what was
+    known of those stands here in their place. Empty where everything was heard.
+    """
 
     records: tuple[Record, ...] = ()
     refused: tuple[Refused, ...] = ()
+    partial: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,7 +84,7 @@ def test_every_library_is_declared() -> None:
     """What is imported stands among the dependencies of the project, and the other way round."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["grpc"], *extras["statsd"]]
+    lines = [*project["dependencies"], *extras["dns"], *extras["grpc"], *extras["statsd"]]
     declared = {re.split(r"[^A-Za-z0-9-]", line)[0].replace("-", "_") for line in lines}
-    other_names = {"yaml": "pyyaml", "grpc": "grpcio"}
+    other_names = {"yaml": "pyyaml", "grpc": "grpcio", "dns": "dnspython"}
     assert {other_names.get(library, library) for library in house.HOMES} == declared

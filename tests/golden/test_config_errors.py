@@ -13,7 +13,7 @@ import nerve.settings
 import synapse.settings
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import ConfigError
-from smartstack.installed import check_families
+from smartstack.installed import every_family
 from smartstack.validation import validate
 from smartstack.yaml_file import load
 
@@ -23,7 +23,7 @@ MODELS: dict[str, type[Any]] = {
     "# nerve": nerve.settings.Settings,
     "# synapse": synapse.settings.Settings,
 }
-CHECKS = check_families()
+FAMILIES = every_family()
 ENVIRONMENT = {"PORT": "8080", "TOO_LARGE": "70001"}
 
 
@@ -32,7 +32,7 @@ def said_about(path: Path) -> str:
     data = path.read_bytes()
     kind = data.splitlines()[0].decode()
     with pytest.raises(ConfigError) as raised:
-        validate(MODELS[kind], load(data, path.name, ENVIRONMENT), path=path.name, families=CHECKS)
+        validate(MODELS[kind], load(data, path.name, ENVIRONMENT), path=path.name, families=FAMILIES)
     return f"{raised.value}\n"
 
 

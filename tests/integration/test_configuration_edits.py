@@ -15,7 +15,7 @@ from kazoo.client import KazooClient
 from smartstack.definition import ServiceDefinition
 from smartstack.errors import ConfigError
 from smartstack.forms import DirectoryUrl, RegistryUrl, ZooKeeperUrl
-from smartstack.installed import check_families, settings_models
+from smartstack.installed import every_family, settings_models
 from smartstack.registry import open_reader
 from smartstack.registry.directory.layout import file_name, service_directory
 from smartstack.registry.protocol import Listing
@@ -234,7 +234,7 @@ def test_hangup_reads_at_once_and_touches_nothing_else(make_site: MakeSite) -> N
 def said_of(model: type[Any], data: bytes, path: Path) -> list[str]:
     """The problems of a file, as nerve has to say them."""
     with pytest.raises(ConfigError) as raised:
-        validate(model, load(data, str(path), {**os.environ, **ENVIRONMENT}), path=str(path), families=check_families())
+        validate(model, load(data, str(path), {**os.environ, **ENVIRONMENT}), path=str(path), families=every_family())
     return [str(problem) for problem in raised.value.problems]
 
 

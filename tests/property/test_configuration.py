@@ -11,14 +11,14 @@ import synapse.settings
 from smartstack.definition import PORT_NAME, Endpoint, ServiceDefinition, expand, parent_name
 from smartstack.errors import ConfigError, Problem
 from smartstack.forms import DURATION, HOST, LISTEN, REGISTRY, REGISTRY_PATH
-from smartstack.installed import check_families
+from smartstack.installed import every_family
 from smartstack.model import Form
 from smartstack.tree import plain
 from smartstack.validation import validate
 from smartstack.yaml_file import load
 
 MODELS: list[type[Any]] = [ServiceDefinition, nerve.settings.Settings, synapse.settings.Settings]
-CHECKS = check_families()
+FAMILIES = every_family()
 ENVIRONMENT = {"PORT": "8080", "EVIL": "a\n${PORT}: [", "SURROGATE": "\udc80"}
 
 WORDS = [
@@ -98,7 +98,7 @@ def read(model: type[Any], data: str | bytes) -> None:
     """Load a file; what is raised must be a ConfigError that a log can take."""
     problems: tuple[Problem, ...]
     try:
-        validate(model, load(data, "f.yaml", ENVIRONMENT), path="f.yaml", families=CHECKS)
+        validate(model, load(data, "f.yaml", ENVIRONMENT), path="f.yaml", families=FAMILIES)
         return
     except ConfigError as error:
         problems = error.problems

@@ -15,14 +15,14 @@ from jsonschema import Draft202012Validator
 from smartstack.definition import ServiceDefinition
 from smartstack.definitions import Definitions, load_settings
 from smartstack.errors import ConfigError
-from smartstack.installed import check_families, settings_models
+from smartstack.installed import every_family, settings_models
 from smartstack.schema import json_schema
 from smartstack.validation import validate
 from smartstack.yaml_file import load
 
 CONFIG = Path(__file__).parents[2] / "config"
 MODELS: dict[str, type[Any]] = {"service": ServiceDefinition, **settings_models()}
-CHECKS = check_families()
+FAMILIES = every_family()
 EXAMPLES = {
     CONFIG / "nerve.yaml": "nerve",
     CONFIG / "synapse.yaml": "synapse",
@@ -33,14 +33,14 @@ EXAMPLES = {
 
 def schema_problems(kind: str, text: str) -> list[str]:
     """What a schema validator says about a file as it stands, its variables not filled in."""
-    validator = Draft202012Validator(json_schema(MODELS[kind], CHECKS, kind))
+    validator = Draft202012Validator(json_schema(MODELS[kind], FAMILIES, kind))
     return [error.message for error in validator.iter_errors(yaml.safe_load(text))]
 
 
 def our_problems(kind: str, text: str) -> list[str]:
     """What our validator says about it."""
     try:
-        validate(MODELS[kind], load(text, "file.yaml", {}), path="file.yaml", families=CHECKS)
+        validate(MODELS[kind], load(text, "file.yaml", {}), path="file.yaml", families=FAMILIES)
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     return []
@@ -60,7 +60,7 @@ def with_comments_opened(text: str, keys: Collection[str] = ()) -> str:
 @pytest.mark.parametrize("kind", sorted(MODELS))
 def test_each_schema_is_a_schema(kind: str) -> None:
     """What is generated is valid by the draft that it names, and can be printed."""
-    schema = json_schema(MODELS[kind], CHECKS, kind)
+    schema = json_schema(MODELS[kind], FAMILIES, kind)
     Draft202012Validator.check_schema(schema)
     assert json.loads(json.dumps(schema)) == schema
 
@@ -92,7 +92,7 @@ def test_examples_are_loaded_as_the_daemons_load_them(tmp_path: Path) -> None:
     """The examples are a starting point: they load without a problem, paths below their own directory."""
     nerve = load_settings(MODELS["nerve"], str(CONFIG / "nerve.yaml"), {})
     synapse = load_settings(MODELS["synapse"], str(CONFIG / "synapse.yaml"), {})
-    view = Definitions(nerve.services, str(tmp_path), CHECKS, env={}).refresh()
+    view = Definitions(nerve.services, str(tmp_path), FAMILIES, env={}).refresh()
     assert nerve.services == synapse.services == str(CONFIG / "services")
     assert view.problems == {}
     assert set(view.definitions) == set(nerve.announce) == set(synapse.use) == {"web", "api"}
@@ -118,6 +118,10 @@ WRONG = {
     "check of unknown type": ("service", "port: 1\ncheck: {type: icmp}"),
     "check with the key of another type": ("service", "port: 1\ncheck: {type: tcp, path: /}"),
     "check list with a text": ("service", "port: 1\nchecks: [tcp]"),
+    "source of unknown type": ("service", "port: 1\nsources: [{type: etcd}]"),
+    "source with the key of another type": ("service", "port: 1\nsources: [{type: static, name: web.test}]"),
+    "static server by name": ("service", "port: 1\nsources: [{type: static, servers: [{host: web.test}]}]"),
+    "name of a url": ("service", "port: 1\nsources: [{type: dns, name: 'http://web'}]"),
     "proxy not a mapping": ("service", "port: 1\nproxy: 3210"),
     "a list": ("service", "- port: 1"),
     "ports not a mapping": ("service", "port: 1\nports: [2]"),
@@ -193,7 +197,7 @@ def every_default(schema: Any, at: str = "") -> list[tuple[str, Any, Any]]:
 @pytest.mark.parametrize("kind", sorted(MODELS))
 def test_defaults_are_written_as_a_user_would_write_them(kind: str) -> None:
     """A default that an editor fills in is valid where it stands (`10s`, not 10.0)."""
-    whole = json_schema(MODELS[kind], CHECKS, kind)
+    whole = json_schema(MODELS[kind], FAMILIES, kind)
     found = every_default(whole)
     assert found
     for at, schema, default in found:
@@ -214,7 +218,7 @@ def every_property(schema: Any) -> list[tuple[str, Any]]:
 @pytest.mark.parametrize("kind", sorted(MODELS))
 def test_every_key_has_a_description(kind: str) -> None:
     """What an editor shows beside a key says what it means."""
-    keys = every_property(json_schema(MODELS[kind], CHECKS, kind))
+    keys = every_property(json_schema(MODELS[kind], FAMILIES, kind))
     assert keys
     assert [name for name, schema in keys if name != "type" and not schema.get("description")] == []
 
@@ -224,7 +228,7 @@ def test_the_command_prints_the_schema(kind: str) -> None:
     """`smartstack schema KIND` prints the schema of what is installed, as JSON."""
     program = "from smartstack.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", program, "schema", kind], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == json_schema(MODELS[kind], CHECKS, f"{kind} configuration")
+    assert json.loads(done.stdout) == json_schema(MODELS[kind], FAMILIES, f"{kind} configuration")
 
 
 def test_the_command_refuses_another_word() -> None:
