@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import waitress.server
 from prometheus_client import CollectorRegistry
@@ -17,15 +17,16 @@ from smartstack.actions import Action, BadRequest, read_arguments
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
 from smartstack.http_accept import PatientAccept
-from smartstack.http_limits import LIMITS, LimitedChannel, Workers
+from smartstack.http_limits import CONNECTIONS, LIMITS, LimitedChannel, Workers
 from smartstack.inbox import Unanswered
 from smartstack.process import Heartbeat
-from smartstack.responses import PrefixRoute, Response, Route, json_response, text_response
+from smartstack.responses import PrefixRoute, Question, Response, Route, json_response, text_response
 from smartstack.tokens import Token, refusal
 
 HEARTBEAT_LIMIT_SECONDS: Final = 30.0
 """A loop that has not turned for so long is called dead."""
 
+_QUERY_LIMIT: Final = 10
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _REASONS: Final = {
     200: "OK",
@@ -45,7 +46,8 @@ class AdminServer:
 
     `routes` are exact paths that are asked with GET. `prefixes` end in `/`, and answer for all that is below. `actions`
     are exact paths too: only they change something, with POST, and only for who has the `token`; `other_tokens` says
-    by path which more open one.
+    by path which more open one. `questions` answer for a path and all below it, with a query; as many of
+    them as `waiting` may take their time without holding up the others.
 
     A request whose `Host` or `Origin` is not this machine's is refused: a web page that an administrator's browser
     shows must not read a daemon's answers. No browser leaves the `Host` out, so that a plain probe of HTTP/1.0 may.
@@ -61,6 +63,8 @@ class AdminServer:
         *,
         prefixes: Mapping[str, PrefixRoute] | None = None,
         other_tokens: Mapping[str, Token] | None = None,
+        questions: Mapping[str, Question] | None = None,
+        waiting: int = 0,
     ) -> None:
         if actions and token is None:
             raise ValueError("actions need a token")
@@ -70,6 +74,8 @@ class AdminServer:
         self._token = token
         self._prefixes = dict(prefixes or {})
         self._other_tokens = dict(other_tokens or {})
+        self._questions = dict(questions or {})
+        self._waiting = waiting
         self._hosts = _LOOPBACK_HOSTS | {address.host.lower()}
         self._any_literal = _is_wildcard(address.host)
         self._server: Any = None
@@ -96,10 +102,10 @@ class AdminServer:
             self._server = waitress.server.create_server(
                 self._answer,
                 map=self._map,
-                _dispatcher=Workers(),
+                _dispatcher=Workers(self._waiting),
                 sockets=[listener],
                 clear_untrusted_proxy_headers=False,
-                **LIMITS,
+                **{**LIMITS, "connection_limit": CONNECTIONS + self._waiting},
             )
             self._server.channel_class = LimitedChannel
             self._server.accept = PatientAccept(self._server.accept)
@@ -156,7 +162,7 @@ class AdminServer:
         if origin is not None and not self._is_ours(origin):
             return text_response(403, f"this address serves its own machine only, not pages of {origin!a}")
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        route, action = self._route(path), self._actions.get(path)
+        route, action = self._route(path, environ.get("QUERY_STRING", "")), self._actions.get(path)
         if method in ("GET", "HEAD") and route is not None:
             return _ask(route)
         if method == "POST" and action is not None:
@@ -167,19 +173,23 @@ class AdminServer:
         sentence = f"{method!a} is not served here; only {' and '.join(allowed)} {'are' if route else 'is'}"
         return text_response(405, sentence, ("Allow", ", ".join(allowed)))
 
-    def _route(self, path: str) -> Route | None:
+    def _route(self, path: str, query: str) -> Route | None:
         """What answers a GET of this path, which is decoded, but to one character for each byte."""
         if path in self._routes:
             return self._routes[path]
+        # What is no UTF-8 is no name that anything has; it is looked for all the same, and not found.
         for prefix, below in self._prefixes.items():
-            rest = path.removeprefix(prefix)
-            if rest and rest != path:
-                # What is no UTF-8 is no name that anything has; it is looked for all the same, and not found.
-                return partial(below, rest.encode("latin-1").decode("utf-8", "replace"))
+            if path.startswith(prefix) and path != prefix:
+                return partial(below, path.removeprefix(prefix).encode("latin-1").decode("utf-8", "replace"))
+        for base, question in self._questions.items():
+            if path == base or path.startswith(f"{base}/"):
+                rest = path[len(base) + 1 :].encode("latin-1").decode("utf-8", "replace")
+                return partial(_put, question, rest, query)
         return None
 
     def _paths(self) -> list[str]:
         below = [f"{prefix}<name>" for prefix in self._prefixes]
+        below += [path for base in self._questions for path in (base, f"{base}/<name>")]
         return sorted([*self._routes, *below]) + [f"POST:{path}" for path in sorted(self._actions)]
 
     def _act(self, path: str, action: Action, environ: Mapping[str, Any]) -> Response:
@@ -237,9 +247,21 @@ def standard_routes(
     }
 
 
+def _put(question: Question, rest: str, query: str) -> Response:
+    try:
+        parameters = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_QUERY_LIMIT))
+    except ValueError:
+        raise BadRequest(f"a query has at most {_QUERY_LIMIT} parameters") from None
+    return question(rest, parameters)
+
+
 def _ask(route: Route) -> Response:
     try:
         return route()
+    except BadRequest as error:
+        return text_response(400, str(error))
+    except Unanswered as error:
+        return text_response(503, str(error))
     except SmartStackError as error:
         return text_response(500, str(error))
 

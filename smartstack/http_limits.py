@@ -17,9 +17,11 @@ REQUEST_SECONDS: Final = 10.0
 THREADS: Final = WAITING_LIMIT + 2
 """Orders that wait for the loop hold a thread each; two are left for who asks whether the loop turns."""
 
+CONNECTIONS: Final = 50
+
 # An administrator's few requests, and no more memory for a stranger's many.
 LIMITS: Final = {
-    "connection_limit": 50,
+    "connection_limit": CONNECTIONS,
     "backlog": 64,
     "channel_timeout": 10,
     "cleanup_interval": 5,
@@ -37,9 +39,10 @@ class Workers(ThreadedTaskDispatcher):  # type: ignore[misc]
     """The threads that answer requests. waitress starts all of them with the server; here one is started when a request
     comes while the others are busy: a daemon that is asked now and then has one or two."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: int = 0) -> None:
+        """`waiting`: so many more, for requests that take their time."""
         super().__init__()
-        self._limit = THREADS
+        self._limit = THREADS + waiting
 
     def add_task(self, task: Any) -> None:
         """Have a thread answer this."""

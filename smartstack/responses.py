@@ -31,6 +31,12 @@ PrefixRoute = Callable[[str], Response]
 """What a GET below a path is answered with. It gets the rest of the path: decoded, never empty, and any text at all."""
 
 
+Question = Callable[[str, Mapping[str, str]], Response]
+"""What a GET of a path, or below it, with a query is answered with. It gets the rest of the path after the slash,
+decoded and maybe empty, and the query's parameters, of each the last. It may keep its asker waiting, where the server
+has threads for that."""
+
+
 def text_response(status: int, text: str, *headers: tuple[str, str]) -> Response:
     """One line of text."""
     return Response(status, f"{text}\n".encode("utf-8", "backslashreplace"), headers=headers)

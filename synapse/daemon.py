@@ -12,8 +12,10 @@ from smartstack.installed import source_families
 from smartstack.live import LiveConfiguration
 from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
 from smartstack.wake import Wake
+from synapse.board import WAITING_LIMIT
 from synapse.haproxy.process import Places
 from synapse.loop import LIVE, Synapse, log
+from synapse.services import services
 from synapse.settings import Settings
 from synapse.status import describe, ready
 
@@ -76,7 +78,13 @@ def _admin(synapse: Synapse, settings: Settings, heartbeat: Heartbeat) -> AdminS
         status=lambda: describe(synapse.snapshot),
         metrics=synapse.metrics.registry,
     )
-    server = AdminServer(settings.admin, routes)
+    board = synapse.publisher.board
+    server = AdminServer(
+        settings.admin,
+        routes,
+        questions={"/services": services(lambda: synapse.snapshot, board)},
+        waiting=WAITING_LIMIT,
+    )
     server.start()
     log.info("admin address", address=str(server.address))
     return server

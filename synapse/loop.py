@@ -23,6 +23,8 @@ from synapse.offers import Offers, Surroundings
 from synapse.orders import Order
 from synapse.placement import Seen
 from synapse.plan import Plan
+from synapse.provenance import Provenance
+from synapse.publisher import Publisher
 from synapse.reload import Reloader
 from synapse.render import Renderer, TemplateError
 from synapse.selection import Origin
@@ -37,6 +39,8 @@ from synapse.wanted import Wanting
 LIVE = (
     "use",
     "labels",
+    "outputs",
+    "last_good_warning",
     "resync_interval",
     "haproxy.templates",
     "haproxy.nbthread",
@@ -103,12 +107,14 @@ class Synapse:
         self._store = Store(settings.state_directory)
         self.offers = Offers(self._store.load_good())
         running = self._store.load_running()
-        self._wanting = Wanting(self._renderer(settings.haproxy), running.proxies if running else {})
+        kept = (running.proxies, running.texts) if running else ({}, {})
+        self._wanting = Wanting(self._renderer(settings.haproxy), *kept)
         file = ConfigurationFile(places.configuration, binary)
         self._reloader = Reloader(
             process=self.process,
             configuration=file,
             wanting=self._wanting,
+            provenance=Provenance(settings.services),
             store=self._store,
             running=running,
             interval_seconds=settings.haproxy.reload_interval,
@@ -125,6 +131,7 @@ class Synapse:
         )
         self.sources = Sources(settings)
         self.desk = Desk(Inbox[Order](wake.ring))
+        self.publisher = Publisher(settings.state_directory, self._store, log, wake.ring)
         for problem in self._store.problems:
             log.warning("a file of the state directory is left aside", why=problem)
 
@@ -164,6 +171,9 @@ class Synapse:
         if changed and self._save_due is None:
             self._save_due = time.monotonic() + FILE_QUIET_SECONDS
         self._save_good()
+        if everything or changed:
+            limit = self.configuration.settings.last_good_warning
+            self.publisher.look_at_age(self.offers.by_name, self.missing(), limit)
         self._tell(plan, changed)
         self.desk.answer()
         self.metrics.cycles.inc()
@@ -199,12 +209,18 @@ class Synapse:
         """What is wrong with the configuration, by service; "" for the host's own file."""
         problems = dict(self.configuration.view.problems)
         host = (*self.configuration.problems, *unknown_names(self.configuration), *self._template_problems)
+        if self._wanting.template_problem is not None:
+            message = f"{self._wanting.template_problem}; its last good text is used"
+            host = (*host, Problem(path=self.configuration.path, key="haproxy.templates", message=message))
+        outputs = self.publisher.problems
+        host = (*host, *(Problem(path=self.configuration.path, key="outputs", message=why) for why in outputs))
         if host:
             problems[""] = (*problems.get("", ()), *host)
         return problems
 
     def stop(self) -> None:
         """End what was started; HAProxy goes on, unless the settings say otherwise."""
+        self.publisher.stop()
         self.configuration.stop()
         self.controller.flush()
         if self._save_due is not None:
@@ -267,7 +283,7 @@ class Synapse:
 
     def render(self, look: Look) -> str:
         """haproxy.cfg for what this look wants."""
-        return self._wanting.file(look.wanted, look.observed)
+        return self._wanting.file(look.wanted, look.observed).text
 
     def remember_running(self) -> None:
         """What a running HAProxy serves is the last good set of services of which nothing better is known."""
@@ -323,7 +339,9 @@ class Synapse:
             needs_restart=self.configuration.needs_restart,
             error=self.controller.error or self._save_problem,
             missing=self.missing(),
+            stale=self.publisher.stale,
         )
+        self.publisher.publish(self.snapshot, self.configuration.settings, changed)
         self._teller.tell(self.snapshot, changed)
 
 

@@ -1,8 +1,9 @@
 """synapse.yaml: what this host's synapse offers, and how its HAProxy runs."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from smartstack.forms import (
     ADMIN,
@@ -17,9 +18,22 @@ from smartstack.forms import (
     between,
     duration,
 )
+from smartstack.model import Form
 from smartstack.registry.options import NOBODY, ZooKeeperOptions
 
 OnStop = Literal["keep", "stop"]
+OutputFormat = Literal["json", "env", "template"]
+
+_SUFFIX = re.compile(r"\.[A-Za-z0-9_.-]{1,30}")
+
+
+def _suffix(value: Any) -> str:
+    if not isinstance(value, str) or not _SUFFIX.fullmatch(value):
+        raise ValueError("must be the end of a file's name with its dot, such as .conf")
+    return value
+
+
+SUFFIX = Form(_suffix, {"type": "string", "pattern": f"^{_SUFFIX.pattern}$"})
 
 _ADMIN = TcpAddress("127.0.0.1", 3200)
 
@@ -35,6 +49,28 @@ class HAProxySettings:
     hard_stop_after: Annotated[float, "how long the old process may finish its connections", DURATION] = 300.0
     on_stop: Annotated[OnStop, "when synapse stops, HAProxy goes on serving or is stopped too"] = "keep"
     reload_interval: Annotated[float, "least time between two reloads", DURATION] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Files that say where services are, one for each, for programs that do without the proxy."""
+
+    directory: Annotated[str, "where the files are; others may be there too", PATH]
+    format: Annotated[OutputFormat, "json as /services/<name> answers; env for shells; template: your own"] = "json"
+    template: Annotated[str | None, "a Jinja2 template, given what /services/<name> answers", PATH] = None
+    suffix: Annotated[str | None, "how the files' names end; default: .json, .env, or the template's own", SUFFIX] = (
+        None
+    )
+    services: Annotated[tuple[str, ...] | None, "all, or a list of services", USE] = None
+    command: Annotated[tuple[str, ...], "a program with its arguments, run after files changed"] = ()
+    timeout: Annotated[float, "how long the command may take", duration("100ms", "10m")] = 30.0
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.format == "template" and self.template is None:
+            yield "template", "is missing: the path of the template"
+        if self.format != "template" and self.template is not None:
+            yield "template", f"has no meaning for format: {self.format}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +92,10 @@ class Settings:
     registries: Annotated[Mapping[str, OtherRegistry], "more registries, by name"] = field(default_factory=dict)
     use: Annotated[tuple[str, ...] | None, "all, or the services that local clients call", USE] = None
     haproxy: Annotated[HAProxySettings, "everything has a default"] = HAProxySettings()
+    outputs: Annotated[tuple[Output, ...], "files that say where services are"] = ()
+    last_good_warning: Annotated[float, "instances that nobody has confirmed for so long are warned of", DURATION] = (
+        600.0
+    )
     session_timeout: Annotated[float, "how long the registry waits for a silent synapse", duration("1s", "10m")] = 10.0
     admin: Annotated[TcpAddress | None, "where /status and /metrics are served; null: nowhere", ADMIN] = _ADMIN
     state_directory: Annotated[str, "where synapse keeps what survives a restart", PATH] = "/var/lib/smartstack/synapse"

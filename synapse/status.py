@@ -10,6 +10,7 @@ from synapse.haproxy.commands import command
 from synapse.offers import Offer
 from synapse.plan import Plan
 from synapse.proxy import Admin, Observed, Refusal, Slot
+from synapse.staleness import Stale
 
 _SHOWN_ACTIONS = 50
 """How many commands of a plan /status shows."""
@@ -44,6 +45,7 @@ class Snapshot:
     needs_restart: tuple[str, ...]
     error: str | None
     missing: tuple[str, ...]
+    stale: Stale | None = None
 
 
 def ready(snapshot: Snapshot | None) -> tuple[bool, dict[str, object]]:
@@ -82,6 +84,7 @@ def describe(snapshot: Snapshot | None) -> dict[str, Any]:
         },
         "problems": {name: list(map(str, problems)) for name, problems in snapshot.problems.items()},
         "needs_restart": snapshot.needs_restart,
+        "stale": snapshot.stale,
         "services": {
             name: _service(name, offer, observed, snapshot) for name, offer in sorted(snapshot.offers.items())
         },

@@ -1,6 +1,9 @@
 """What synapse keeps on disk, so that a restart without the registry, or with a broken definition, loses nothing."""
 
+import contextlib
+import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -13,17 +16,22 @@ from smartstack.process import write_atomically
 from smartstack.traffic import Proxy
 from smartstack.validation import validate
 from smartstack.yaml_file import load
+from synapse.fragments import DESCRIPTION
 from synapse.plan import Structure
+from synapse.quarantine import holds
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """The structure that HAProxy was last started or reloaded with, and the definitions' `proxy` that made it."""
+    """The structure that HAProxy was last started or reloaded with, and the definitions' `proxy` that made it; also
+    what was good before of definitions that are refused. `texts` are the parts of haproxy.cfg that these made, with
+    every slot empty, where the templates are a site's own; that of the global part is under ""."""
 
     structure: Structure
     proxies: Mapping[str, Proxy]
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Store:
@@ -35,10 +43,14 @@ class Store:
         self._written: dict[Path, bytes] = {}
         self._texts: dict[str, tuple[tuple[Instance, ...], bytes]] = {}
         self.problems: list[str] = []
+        self.good_at: float | None = None
+        """When somebody last confirmed what is on disk, in seconds since the epoch; None when nothing is there."""
 
     def load_good(self) -> dict[str, tuple[Instance, ...]]:
         """Each service's last good instances, checked again as if they came from the registry."""
         services: dict[str, tuple[Instance, ...]] = {}
+        with contextlib.suppress(OSError):
+            self.good_at = self._good.stat().st_mtime
         for name, payloads in self._load(self._good).items():
             if NAME.fullmatch(name) and isinstance(payloads, list):
                 decoded = [decode(json.dumps(payload).encode()) for payload in payloads]
@@ -46,6 +58,11 @@ class Store:
                 if by_address or not payloads:  # nothing that passes is not the same as nothing that was good
                     services[name] = tuple(by_address.values())
         return services
+
+    def touch_good(self) -> None:
+        """What is on disk is the truth of now."""
+        with contextlib.suppress(OSError):  # its age is worth a warning, no more
+            os.utime(self._good)
 
     def save_good(self, services: Mapping[str, tuple[Instance, ...]]) -> None:
         """Keep each service's last good instances; writes only when they changed. Raises `SmartStackError`."""
@@ -68,7 +85,8 @@ class Store:
             return None
         structure = Structure(description=description, digests={name: str(digest) for name, digest in digests.items()})
         read = {name: self._proxy(name, fields) for name, fields in proxies.items() if NAME.fullmatch(name)}
-        return Running(structure=structure, proxies={name: proxy for name, proxy in read.items() if proxy is not None})
+        good = {name: proxy for name, proxy in read.items() if proxy is not None}
+        return Running(structure=structure, proxies=good, texts=_good_texts(data.get("texts"), good))
 
     def save_running(self, running: Running) -> None:
         """Keep what HAProxy was started with. Raises `SmartStackError`."""
@@ -76,6 +94,7 @@ class Store:
             "description": running.structure.description,
             "digests": dict(running.structure.digests),
             "proxies": {name: _written(proxy) for name, proxy in sorted(running.proxies.items())},
+            "texts": dict(sorted(running.texts.items())),
         }
         self._save(self._running, json.dumps(content).encode())
 
@@ -108,6 +127,17 @@ class Store:
             return
         write_atomically(path, data)
         self._written[path] = data
+
+
+def _good_texts(texts: Any, proxies: Mapping[str, Proxy]) -> dict[str, str]:
+    """Those that are whole, of the services that are known."""
+    if not isinstance(texts, dict):
+        return {}
+    return {
+        name: text
+        for name, text in texts.items()
+        if isinstance(text, str) and (DESCRIPTION in text if name == "" else name in proxies and holds(name, text))
+    }
 
 
 def _written(model: Any) -> dict[str, Any]:

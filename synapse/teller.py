@@ -23,9 +23,11 @@ class Teller:
         self._origins: dict[str, Origin] = {}
         self._refused: dict[str, int] = {}
         self._problems: set[str] = set()
+        self._refusals: dict[str, str] = {}
         self._connected: bool | None = None
         self._error: str | None = None
         self._needs_restart: tuple[str, ...] = ()
+        self._stale = False
 
     def tell(self, snapshot: Snapshot, changed: Collection[str]) -> None:
         """Log what is new in this snapshot, and set the gauges of the services whose offers changed."""
@@ -36,6 +38,7 @@ class Teller:
             self._members(snapshot.plan.actions)
         self._refused_nodes(offers)
         self._config_problems(snapshot)
+        self._refused_definitions(snapshot)
         if snapshot.needs_restart and snapshot.needs_restart != self._needs_restart:
             self._log.warning("edited settings that only a restart applies", settings=",".join(snapshot.needs_restart))
         self._needs_restart = snapshot.needs_restart
@@ -45,11 +48,24 @@ class Teller:
             else:
                 self._log.info("HAProxy is as it should be")
             self._error = snapshot.error
+        self._age(snapshot)
         self._gauges(snapshot)
         for name, offer in offers.items():
             _service_gauges(self._metrics, name, offer)
         if len(offers) < len(changed):
             self._forget(set(snapshot.offers))
+
+    def _age(self, snapshot: Snapshot) -> None:
+        old = snapshot.stale
+        self._metrics.last_good_age.set(0 if old is None else snapshot.at - old.since)
+        if old is not None and not self._stale:
+            self._log.warning(
+                "nobody has confirmed the instances in use for long",
+                services=_named(list(old.services)),
+                minutes=round((snapshot.at - old.since) / 60),
+                why=old.reason,
+            )
+        self._stale = old is not None
 
     def _link(self, snapshot: Snapshot) -> None:
         link = snapshot.registry
@@ -117,6 +133,15 @@ class Teller:
             self._log.info("the configuration has no problem any more")
         self._problems = now
 
+    def _refused_definitions(self, snapshot: Snapshot) -> None:
+        now = {name: refusal.reason for name, refusal in snapshot.refusals.items()}
+        for name, why in sorted(now.items()):
+            if self._refusals.get(name) != why:
+                self._log.error("the definition is not taken, the service stays as it was", service=name, why=why)
+        for name in sorted(self._refusals.keys() - now.keys()):
+            self._log.info("no definition of the service is refused any more", service=name)
+        self._refusals = now
+
     def _gauges(self, snapshot: Snapshot) -> None:
         metrics = self._metrics
         metrics.connected.set(snapshot.registry.connected)
@@ -125,8 +150,10 @@ class Teller:
         metrics.problems.clear()
         for name, problems in snapshot.problems.items():
             metrics.problems.labels(name).set(len(problems))
+        metrics.refused_definitions.clear()
         for name in snapshot.refusals:
             metrics.problems.labels(name).inc()
+            metrics.refused_definitions.labels(name).set(1)
 
 
 def _service_gauges(metrics: Metrics, name: str, offer: Offer) -> None:

@@ -122,6 +122,16 @@ class Daemon:
                 return float(match[3])
         raise AssertionError(f"{self._name} has no metric {name} with {labels}")
 
+    def metrics(self, name: str, **labels: str) -> list[float]:
+        """The values of every series of this name that has these labels, whatever others it has."""
+        values = []
+        for line in self.get("/metrics").text.splitlines():
+            match = re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? (\S+)", line)
+            found = dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")) if match else {}
+            if match and match[1] == name and labels.items() <= found.items():
+                values.append(float(match[3]))
+        return values
+
     def log(self) -> str:
         """Everything it has said."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
