@@ -67,7 +67,9 @@ class Limits:
 
     instance: Annotated[int | None, "requests (tcp: connections) at one instance", between(1, 1_000_000)] = None
     instance_queue: Annotated[
-        int | None, "that wait for one instance; what is beyond goes to another", between(1, 1_000_000)
+        int | None,
+        "that wait for an instance which a cookie or hash picked; beyond: another instance, or 503 for a hash",
+        between(1, 1_000_000),
     ] = None
     clients: Annotated[int | None, "client connections of the service", between(1, 1_000_000)] = None
 
