@@ -47,6 +47,8 @@ SHAPES = [
     r"    # [A-Za-z0-9 :;,.]+",
     rf"    retry-on (none|{REASON}( {REASON})*)",
     r"    http-request disable-l7-retry unless { method GET HEAD OPTIONS TRACE PUT DELETE }",
+    r"    http-request wait-for-body time \d+ms if { req\.hdr_val\(content-length\) 1:16384 }"
+    r"( { method GET HEAD OPTIONS TRACE PUT DELETE })?",
     r"    http-reuse (safe|always|aggressive|never)",
     r"    option (http-server-close|httpchk|idle-close-on-response)",
     rf"    dynamic-cookie-key {WORD}",
