@@ -14,12 +14,12 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500}")
 _URL_TARGET = re.compile(_URL_PATH.pattern + r"(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500})?")
 _RAW_LIMIT = 20_000
-_RAW_WORD = re.compile(r"[a-z][a-z0-9-]*(?= |$)")
+_RAW_WORD = re.compile(r"[a-z][a-z0-9_-]*(?= |$)")
 _SECTIONS = frozenset(
     {
         *("global", "defaults", "frontend", "backend", "listen", "userlist", "peers", "mailers", "program"),
         *("resolvers", "cache", "ring", "http-errors", "fcgi-app", "log-forward", "log-profile", "crt-store"),
-        *("traces", "acme"),
+        *("traces", "acme", "namespace_list"),
     }
 )
 _SERVERS = frozenset(("server", "server-template", "load-server-state-from-file"))
@@ -62,6 +62,8 @@ def _raw(value: Any) -> tuple[str, ...]:
             raise ValueError(f"{wanted}, each beginning with one of its words, without quotes")
         if word is not None and word[0] in _SECTIONS:
             raise ValueError(f"{wanted} for a section that is there; `{word[0]}` begins another")
+        if word is not None and word[0] == "bind":
+            raise ValueError(f"{wanted}, without `bind`: whether an address is free is only asked of `listen`")
         if word is not None and word[0] in _SERVERS:
             raise ValueError(
                 f"{wanted}, without `{word[0]}`: the servers are synapse's, and `default-server` adds words to all"

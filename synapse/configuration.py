@@ -32,16 +32,27 @@ class ConfigurationFile:
         match = re.search(r"^\s*description (\S+)$", self.content() or "", re.MULTILINE)
         return match[1] if match else None
 
-    def check(self, text: str) -> None:
-        """Have HAProxy read this text. Raises `ConfigurationRefused`, or `SmartStackError` when it cannot."""
-        candidate = f"{self.path}.candidate"
+    @property
+    def candidate(self) -> str:
+        """Where a text stands while HAProxy reads it."""
+        return f"{self.path}.candidate"
+
+    def check(self, text: str, *, keep: bool = True) -> None:
+        """Have HAProxy read this text, and keep it aside if it is refused and `keep` says so.
+
+        Raises `ConfigurationRefused`, or `SmartStackError` when HAProxy cannot read it.
+        """
+        candidate = self.candidate
         write_atomically(candidate, text.encode(), 0o600)
         try:
             program.check(self._binary, candidate)
         except ConfigurationRefused as refused:
             with contextlib.suppress(OSError, SmartStackError):
-                os.replace(candidate, f"{self.path}.rejected")
-                write_atomically(f"{self.path}.rejected.txt", f"{refused.words}\n".encode(), 0o600)
+                if keep:
+                    os.replace(candidate, f"{self.path}.rejected")
+                    write_atomically(f"{self.path}.rejected.txt", f"{refused.words}\n".encode(), 0o600)
+                else:
+                    os.unlink(candidate)
             raise
         with contextlib.suppress(OSError):
             os.unlink(candidate)

@@ -137,7 +137,7 @@ class Controller:
 
     def retry_refused(self) -> None:
         """Give definitions that HAProxy refused, and addresses that were taken, another chance."""
-        self._pending |= self._wanting.retry()
+        self._pending |= self._wanting.standing.retry()
 
     def flush(self) -> None:
         """Let the file follow now: the process is about to end."""
@@ -185,7 +185,7 @@ class Controller:
             self._file_due = None  # the start or the reload that is due writes it
             return None
         try:
-            text = self._wanting.file(wanted, observed)
+            text = self._wanting.file(wanted, observed).text
             if text != self._configuration.content():
                 self._configuration.check(text)
                 self._configuration.swap(text)

@@ -74,15 +74,29 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlotLine:
+    """One `server` line: `s1 10.0.0.5:8080`, `disabled` when no instance is behind it, `backup` when it is used only
+    where no other serves."""
+
+    name: str
+    address: str
+    weight: int
+    disabled: bool
+    backup: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service as HAProxy should offer it. `targets` are sorted by address; `slots` is how many there should be,
-    and `backups` how many more that are used only when none of those serves."""
+    and `backups` how many more that are used only when none of those serves. `kept`: by the text that it had when it
+    was good, because it cannot be rendered any more."""
 
     name: str
     proxy: Proxy
     targets: tuple[Target, ...]
     slots: int
     backups: int = 0
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

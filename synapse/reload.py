@@ -1,18 +1,19 @@
 """The way to a new structure: write whole, check, swap, start or reload, confirm; on failure all stays as it was."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from smartstack.errors import SmartStackError
 from smartstack.logs import EventLog
+from synapse.admission import Admission
 from synapse.configuration import ConfigurationFile
-from synapse.haproxy.errors import ConfigurationRefused, HAProxyAway, HAProxyError
-from synapse.haproxy.listeners import taken
+from synapse.haproxy.errors import HAProxyAway, HAProxyError
 from synapse.haproxy.process import HAProxyProcess
 from synapse.metrics import Metrics
 from synapse.offers import Offer
 from synapse.plan import Structure
+from synapse.provenance import Provenance
 from synapse.proxy import Observed
 from synapse.store import Running, Store
 from synapse.wanted import Wanted, Wanting
@@ -47,6 +48,7 @@ class Reloader:
         process: HAProxyProcess,
         configuration: ConfigurationFile,
         wanting: Wanting,
+        provenance: Provenance,
         store: Store,
         running: Running | None,
         interval_seconds: float,
@@ -58,6 +60,9 @@ class Reloader:
         self._process = process
         self._configuration = configuration
         self._wanting = wanting
+        self._admission = Admission(
+            process=process, configuration=configuration, wanting=wanting, provenance=provenance, metrics=metrics
+        )
         self._store = store
         self._running = running
         self._interval_seconds = interval_seconds
@@ -69,7 +74,6 @@ class Reloader:
         self._failures = 0
         self._started_at: float | None = None
         self._quick_starts = 0
-        self._told: dict[str, str] = {}
 
     def running_structure(self, description: str) -> Structure | None:
         """The structure of this description, if it is the one that is remembered."""
@@ -101,15 +105,15 @@ class Reloader:
         try:
             if starting:
                 self._process.end_leftovers()
-            wanted = self._admissible(wanted, offers, observed)
+            wanted = self._admission.admissible(wanted, offers, observed)
             if observed and observed.description == wanted.structure.description and not distrusted:
                 return Outcome(wanted=wanted)
-            swapped = self._configuration.swap(self._wanting.file(wanted, observed))
+            swapped = self._configuration.swap(self._wanting.file(wanted, observed).text)
             start_or_reload = self._process.start if starting else self._process.reload
             info = start_or_reload(wanted.structure.description)
         except SmartStackError as error:
             counter.labels("failed").inc()
-            if swapped and before is not None:
+            if swapped and before:
                 self._restore(before)
                 if starting:
                     self._start_as_before()
@@ -123,7 +127,8 @@ class Reloader:
         )
         self._done(reasons, starting=starting)
         self._wanting.accept()
-        self._running = Running(structure=wanted.structure, proxies=dict(self._wanting.accepted))
+        good = self._wanting.standing
+        self._running = Running(structure=wanted.structure, proxies=dict(good.accepted), texts=dict(good.texts))
         try:
             self._store.save_running(self._running)
         except SmartStackError as error:
@@ -148,72 +153,6 @@ class Reloader:
         reasons = ("its socket was gone",)
         self._log.info("reloaded HAProxy", why=reasons[0], pid=info.pid)
         self._done(reasons, starting=False)
-
-    def _admissible(self, wanted: Wanted, offers: Mapping[str, Offer], observed: Observed | None) -> Wanted:
-        """What is wanted, less the definitions that HAProxy would not take; each of those stays as it was.
-
-        Raises `HAProxyError` when no single definition is to blame, and when a service that runs would be lost.
-        """
-        workers = self._workers(observed)
-        running: Collection[str] = observed.backends if observed else ()
-        refusals = self._wanting.refusals
-        while True:
-            for name in sorted(refusals.keys() - wanted.services.keys()):
-                _must_not_run(name, refusals[name].reason, running)
-            listens = {name: each.proxy.addresses for name, each in wanted.services.items()}
-            accepted = self._wanting.accepted
-            settled = {name for name in running if name in accepted and accepted[name].addresses == listens.get(name)}
-            held = {str(listen) for name in running if name in accepted for listen in accepted[name].addresses}
-            problems = taken(listens, workers, settled=settled, held=held)
-            lasting = not problems
-            problems = problems or self._culprits(wanted, observed)
-            if not problems:
-                return wanted
-            for name, why in problems.items():
-                if name in refusals or name not in self._wanting.accepted:
-                    _must_not_run(name, why, running)
-                self._wanting.refuse(name, offers[name], why, lasting=lasting)
-                if self._told.get(name) != why:
-                    self._log.error("the definition is not taken, the service stays as it was", service=name, why=why)
-                self._told[name] = why
-            wanted = self._wanting.update(offers, problems, observed, may_shrink=True)
-
-    def _culprits(self, wanted: Wanted, observed: Observed | None) -> dict[str, str]:
-        """Which definitions make HAProxy refuse the file, with its words; empty when it takes the file."""
-        try:
-            self._configuration.check(self._wanting.file(wanted, observed))
-        except ConfigurationRefused as refused:
-            accepted = self._wanting.accepted
-            suspects = [name for name, each in wanted.services.items() if each.proxy != accepted.get(name)]
-            culprits = self._refused_alone(suspects, wanted, observed)
-            if not culprits:
-                rest = wanted.services.keys() - set(suspects)
-                culprits = self._refused_alone(sorted(rest), wanted, observed)
-            if not culprits or len(culprits) == len(wanted.services) > 1:
-                raise HAProxyError(f"{refused}; the running configuration is unchanged") from refused
-            return culprits
-        return {}
-
-    def _refused_alone(self, names: Iterable[str], wanted: Wanted, observed: Observed | None) -> dict[str, str]:
-        """Those of these services that HAProxy refuses also when they stand alone in the file, with its words."""
-        refused: dict[str, str] = {}
-        for name in names:
-            alone = Wanted(services={name: wanted.services[name]}, structure=wanted.structure)
-            try:
-                self._configuration.check(self._wanting.file(alone, observed))
-            except ConfigurationRefused as words:
-                refused[name] = f"HAProxy refuses it: {words.words.splitlines()[0]}"
-        return refused
-
-    def _workers(self, observed: Observed | None) -> tuple[int, ...]:
-        """The processes whose listening sockets are ours."""
-        if observed is None:
-            return ()
-        try:
-            processes = self._process.runtime.processes()
-        except HAProxyAway:
-            return (observed.pid,)
-        return (*processes.workers, *processes.old_workers)
 
     def _done(self, reasons: tuple[str, ...], *, starting: bool) -> None:
         now = self._clock()
@@ -256,10 +195,3 @@ class Reloader:
             self._configuration.swap(text)
         except SmartStackError as error:
             self._log.error("cannot put the last good configuration back", why=str(error))
-
-
-def _must_not_run(name: str, why: str, running: Collection[str]) -> None:
-    """A service that cannot even be as it was, because its template is wrong or its last definition is not known, is
-    left out where it was not offered yet, but never taken from its clients."""
-    if name in running:
-        raise HAProxyError(f"{name} would be lost: {why}; the running configuration is unchanged")

@@ -9,7 +9,6 @@ as `description`, so that the running process says which structure it was starte
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -25,25 +24,15 @@ from synapse.proxy import (
     SPARE_HOST,
     SPARE_PORT,
     Service,
+    SlotLine,
     Target,
     server_weight,
 )
+from synapse.quarantine import Candidate
 from synapse.settings import HAProxySettings
 
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What a template that Jinja takes may still do wrong: divide by nothing, add text to numbers, not be readable."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotLine:
-    """One `server` line: `s1 10.0.0.5:8080`, `disabled` when no instance is behind it, `backup` when it is used only
-    where no other serves."""
-
-    name: str
-    address: str
-    weight: int
-    disabled: bool
-    backup: bool
 
 
 class TemplateError(SmartStackError):
@@ -53,7 +42,8 @@ class TemplateError(SmartStackError):
 class Renderer:
     """Renders with the package's templates, or a site's own where its directory has a file of the same name.
 
-    A template is read once: to take an edit of one, make a new renderer.
+    A template is read once: to take an edit of one, make a new renderer. `keeps`: some may be a site's own, which may
+    break, so that what they made is worth keeping.
     """
 
     def __init__(self, settings: HAProxySettings, socket: str, version: tuple[int, int]) -> None:
@@ -74,6 +64,7 @@ class Renderer:
         self._environment.filters["milliseconds"] = milliseconds
         # HAProxy reads quotes as a shell does; a path may have a space, a '#' or a '$'.
         self._environment.filters["quoted"] = shlex.quote
+        self.keeps = settings.templates is not None
         self._settings = settings
         self._socket = socket
         self._version = version
@@ -104,24 +95,33 @@ class Renderer:
             proxy=service.proxy,
             binds=[bind(listen) for listen in service.proxy.addresses],
             backend=backend(service.name, service.proxy, self._version),
-            slots=[_line(name, seats.get(name), service.proxy.balance) for name in slot_names(service)],
+            slots=slot_lines(service, seats),
             backups=service.backups > 0,
         )
 
     def digest(self, service: Service) -> str:
         """What of this service only a reload can change, as a short digest. Raises `TemplateError`."""
-        return _digest(self.text(service, {}))
+        return digest(self.text(service, {}))
 
-    def structure(self, digests: Mapping[str, str]) -> Structure:
-        """The whole structure that services with these digests make. Raises `TemplateError`."""
-        self.check()
-        parts = {"": _digest(self.global_part("")), **{name: digests[name] for name in sorted(digests)}}
-        whole = _digest("\n".join(f"{name} {digest}" for name, digest in parts.items()))
+    def structure(self, digests: Mapping[str, str], kept: str | None = None) -> Structure:
+        """The whole structure that services with these digests make; with `kept`, a global part that was good once,
+        instead of the template's. Raises `TemplateError`."""
+        if kept is None:
+            self.check()
+            kept = self.global_part("")
+        parts = {"": digest(kept), **{name: digests[name] for name in sorted(digests)}}
+        whole = digest("\n".join(f"{name} {part}" for name, part in parts.items()))
         return Structure(description=f"smartstack-{whole}", digests=parts)
 
-    def file(self, structure: Structure, texts: Mapping[str, str]) -> str:
-        """The whole of haproxy.cfg, from the services' sections. Raises `TemplateError`."""
-        return self.global_part(structure.description) + "".join(texts[name] for name in sorted(texts))
+    def file(self, structure: Structure, texts: Mapping[str, str], kept: str | None = None) -> Candidate:
+        """The whole of haproxy.cfg, from the services' sections; with `kept` as its global part. Raises
+        `TemplateError`, also when it would lack something."""
+        global_part = self.global_part(structure.description) if kept is None else kept
+        file = Candidate(global_part=global_part, parts={name: texts[name] for name in sorted(texts)})
+        lack = file.lacks(structure.description, shlex.quote(self._socket))
+        if lack is not None:
+            raise TemplateError(f"haproxy.cfg would be without {lack}: the templates must print it")
+        return file
 
     def _render(self, template: str, **values: object) -> str:
         try:
@@ -158,6 +158,11 @@ def seat(service: Service, seated: Mapping[str, Target]) -> Mapping[str, Target]
     return seats
 
 
+def slot_lines(service: Service, seats: Mapping[str, Target]) -> list[SlotLine]:
+    """Every slot of a service, with who is in it."""
+    return [_line(name, seats.get(name), service.proxy.balance) for name in slot_names(service)]
+
+
 def _numbered(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number}" for number in range(1, count + 1)]
 
@@ -183,5 +188,6 @@ def _line(name: str, target: Target | None, balance: str) -> SlotLine:
     )
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """A text as a short word that another text does not have."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

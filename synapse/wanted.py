@@ -1,13 +1,16 @@
 """From offers to the HAProxy that is wanted, incrementally: a service is rendered again only when it changed."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from smartstack.traffic import Proxy
+from synapse.fragments import DESCRIPTION, slot_counts, with_slots
 from synapse.offers import Offer
 from synapse.plan import Structure
-from synapse.proxy import Admin, Observed, Refusal, Service, Target, slot_count, targets
-from synapse.render import Renderer, TemplateError, seat
+from synapse.proxy import Admin, Observed, Refusal, Service, Slot, Target, slot_count, targets
+from synapse.quarantine import Candidate, holds
+from synapse.render import Renderer, TemplateError, digest, seat, slot_lines
+from synapse.standing import Stand, Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,22 +21,38 @@ class Wanted:
     structure: Structure
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rendered:
+    """A service's text with every slot empty, while that is worth keeping, and its digest. `shape` is what it is of."""
+
+    shape: tuple[Proxy, int, int, bool]
+    digest: str
+    text: str
+
+
 class Wanting:
     """The wanted services and their digests, kept from one look to the next.
 
-    `accepted` is the `proxy` part of each definition that a running HAProxy was started with: what a service falls
-    back to while its new one is refused, so that a mistake leaves it as it was.
+    `accepted` is the `proxy` part of each definition that a running HAProxy was started with, `texts` what it made:
+    what a service falls back to while its new one is refused, so that a mistake leaves it as it was.
+    `template_problem` is what keeps the template of the global part from use, while the text that it made last is used.
     """
 
-    def __init__(self, renderer: Renderer, accepted: Mapping[str, Proxy]) -> None:
-        self.accepted = dict(accepted)
-        self.refusals: dict[str, Refusal] = {}
+    def __init__(
+        self, renderer: Renderer, accepted: Mapping[str, Proxy], texts: Mapping[str, str] | None = None
+    ) -> None:
+        self.standing = Standing(accepted, texts or {})
+        self.template_problem: str | None = None
         self._renderer = renderer
         self._services: dict[str, Service] = {}
-        self._digests: dict[str, str] = {}
-        self._rendered: dict[str, tuple[Proxy, int, int, str]] = {}
+        self._rendered: dict[str, _Rendered] = {}
         self._structure: Structure | None = None
         self._texts: dict[str, tuple[Service, Mapping[str, Target], str]] = {}
+
+    @property
+    def refusals(self) -> Mapping[str, Refusal]:
+        """The definitions that are not in use, and why."""
+        return self.standing.refusals
 
     def update(
         self,
@@ -44,22 +63,25 @@ class Wanting:
         may_shrink: bool = False,
     ) -> Wanted:
         """Take in the offers that changed. Raises `TemplateError` when the global part cannot be rendered, or a service
-        that runs cannot be rendered as it runs: a template that broke takes nothing away."""
+        that runs cannot be offered as it runs: a template that broke takes nothing away."""
         for name in changed:
             service = self._service(name, offers[name], observed, may_shrink=may_shrink) if name in offers else None
             if service is None:
-                for kept in (self._services, self._digests, self._rendered, self._texts):
+                for kept in (self._services, self._rendered, self._texts):
                     kept.pop(name, None)
                 if name not in offers:
-                    self.refusals.pop(name, None)
+                    self.standing.forget(name)
             else:
                 self._services[name] = service
+        before = self._structure.digests if self._structure is not None else {}
         if (
             self._structure is None
-            or self._structure.digests.keys() - {""} != self._digests.keys()
-            or any(self._structure.digests[name] != self._digests[name] for name in changed if name in self._digests)
+            or before.keys() - {""} != self._rendered.keys()
+            or any(before[name] != self._rendered[name].digest for name in changed if name in self._rendered)
         ):
-            self._structure = self._renderer.structure(self._digests)
+            self._structure = self._make_structure()
+        if observed is not None and observed.description == self._structure.description:
+            self.standing.confirm()
         return Wanted(services=dict(self._services), structure=self._structure)
 
     def use(self, renderer: Renderer) -> None:
@@ -68,63 +90,98 @@ class Wanting:
         Raises `TemplateError`, changing nothing, when a service cannot be rendered with them.
         """
         renderer.check()
-        for service in self._services.values():
-            renderer.digest(service)
+        made = {name: _made(renderer, replace(service, kept=False)) for name, service in self._services.items()}
         self._renderer = renderer
-        self._rendered.clear()
+        self._rendered = made
         self._texts.clear()
         self._structure = None
-        self.refusals.clear()
+        self.template_problem = None
+        self.standing.forget_all()
 
     def refuse(self, name: str, offer: Offer, reason: str, *, lasting: bool = False) -> None:
         """Leave this service as it was until its definition changes, or until a retry unless the reason is `lasting`.
 
         Refused again while it is as it was, it is left out.
         """
-        if name in self.refusals:
-            self.accepted.pop(name, None)
-        elif offer.definition.proxy is not None:
-            self.refusals[name] = Refusal(proxy=offer.definition.proxy, reason=reason, lasting=lasting)
+        if offer.definition.proxy is not None:
+            self.standing.refuse(name, offer.definition.proxy, reason, lasting=lasting)
 
-    def retry(self) -> set[str]:
-        """Give every definition that may be taken by now another chance; answer which those are."""
-        names = {name for name, refusal in self.refusals.items() if not refusal.lasting}
-        for name in names:
-            del self.refusals[name]
-        return names
+    def is_last(self, name: str, offer: Offer) -> bool:
+        """Whether the service is left out if it is refused as it is wanted now."""
+        proxy = offer.definition.proxy
+        return proxy is None or self.standing.below(name, proxy) is Stand.OUT
+
+    def refuse_global(self, reason: str) -> bool:
+        """Use the global part that was good before instead of the template's; answer whether there is one."""
+        if "" not in self.standing.texts or self.template_problem is not None:
+            return False
+        self.template_problem = reason
+        self._structure = None
+        return True
 
     def accept(self) -> None:
         """HAProxy runs with what is wanted now."""
-        self.accepted = {name: service.proxy for name, service in self._services.items()}
+        texts = {name: rendered.text for name, rendered in self._rendered.items() if rendered.text}
+        if self.template_problem is not None:
+            texts[""] = self.standing.texts[""]
+        elif self._renderer.keeps:
+            texts[""] = self._renderer.global_part(DESCRIPTION)
+        self.standing.accept({name: service.proxy for name, service in self._services.items()}, texts)
 
     def listens(self) -> dict[str, str]:
         """Where each service is offered, by the definition that is in use."""
         return {name: ", ".join(map(str, service.proxy.addresses)) for name, service in self._services.items()}
 
-    def file(self, wanted: Wanted, observed: Observed | None) -> str:
-        """haproxy.cfg for what is wanted, with the instances in the slots where they are."""
-        texts: dict[str, str] = {}
+    def file(self, wanted: Wanted, observed: Observed | None, only: Collection[str] | None = None) -> Candidate:
+        """haproxy.cfg for what is wanted, with the instances in the slots where they are. With `only` these services,
+        and the others as backends without servers, so that whatever speaks of them finds them.
+
+        Raises `TemplateError`, also when the file would not have everything that it must have.
+        """
+        parts = {}
         for name, service in wanted.services.items():
+            if only is not None and name not in only:
+                parts[name] = f"backend {name}\n    mode {service.proxy.mode}\n"
+                continue
             seats = seat(service, _seated(name, observed))
             cached = self._texts.get(name)
             if cached is None or cached[0] != service or cached[1] != seats:
-                cached = self._texts[name] = (service, seats, self._renderer.text(service, seats))
-            texts[name] = cached[2]
-        return self._renderer.file(wanted.structure, texts)
+                cached = self._texts[name] = (service, seats, self._text(service, seats))
+            parts[name] = cached[2]
+        return self._renderer.file(wanted.structure, parts, self._kept_global(wanted.structure.description))
 
     def _service(self, name: str, offer: Offer, observed: Observed | None, *, may_shrink: bool) -> Service | None:
         """The service as it should be, by its last accepted definition while the new one is refused; None when it is
         not to be offered at all."""
         proxy = offer.definition.proxy
-        refusal = self.refusals.get(name)
-        if refusal is not None and refusal.proxy != proxy:
-            del self.refusals[name]
-            refusal = None
-        if refusal is not None:
-            proxy = self.accepted.get(name)
-        if proxy is None:
-            return None
         running = observed.backends.get(name) if observed else None
+        if proxy is None:
+            self.standing.forget(name)
+            return None
+        while (stand := self.standing.of(name, proxy)) is not Stand.OUT:
+            in_use = proxy if stand is Stand.DEFINED else self.standing.accepted[name]
+            service = self._shape(offer, in_use, stand, running, name=name, may_shrink=may_shrink)
+            try:
+                self._render(service)
+            except TemplateError as error:
+                if running is not None and self.standing.below(name, proxy) is Stand.OUT:
+                    raise
+                self.refuse(name, offer, str(error), lasting=True)  # until the template is edited, which forgets it
+            else:
+                return service
+        return None
+
+    def _shape(
+        self,
+        offer: Offer,
+        proxy: Proxy,
+        stand: Stand,
+        running: Sequence[Slot] | None,
+        *,
+        name: str,
+        may_shrink: bool,
+    ) -> Service:
+        """The service with its slots: as many as it needs, and as it has."""
         current = None if running is None else sum(not slot.backup for slot in running)
         chosen = targets(offer.placement, proxy)
         slots = slot_count(current, len(chosen), may_shrink=may_shrink)
@@ -133,24 +190,52 @@ class Wanting:
             # Room for everybody on both sides: an instance changes sides without a reload.
             spare = None if running is None else len(running) - (current or 0)
             backups = slot_count(spare or None, len(chosen), may_shrink=may_shrink)
-        service = Service(name=name, proxy=proxy, targets=chosen, slots=slots, backups=backups)
-        try:
-            self._digests[name] = self._digest(service)
-        except TemplateError as error:
-            if current is not None and self.accepted.get(name, proxy) == proxy:
-                raise
-            if refusal is not None:
-                return None
-            self.refuse(name, offer, str(error))
-            return self._service(name, offer, observed, may_shrink=may_shrink)
-        return service
+        kept = stand is Stand.KEPT
+        if kept and not slot_counts(self.standing.texts[name])[1]:
+            backups, chosen = 0, tuple(replace(target, backup=False) for target in chosen)
+        return Service(name=name, proxy=proxy, targets=chosen, slots=slots, backups=backups, kept=kept)
 
-    def _digest(self, service: Service) -> str:
+    def _render(self, service: Service) -> None:
+        """Bring the service's digest up to date. Raises `TemplateError`."""
         cached = self._rendered.get(service.name)
-        if cached is None or cached[:3] != (service.proxy, service.slots, service.backups):
-            digest = self._renderer.digest(service)
-            cached = self._rendered[service.name] = (service.proxy, service.slots, service.backups, digest)
-        return cached[3]
+        if cached is None or cached.shape != _shape(service):
+            text = self._text(service, {}) if service.kept else None
+            self._rendered[service.name] = _made(self._renderer, service, text)
+
+    def _text(self, service: Service, seats: Mapping[str, Target]) -> str:
+        kept = self.standing.texts.get(service.name) if service.kept else None
+        if kept is None:
+            return self._renderer.text(service, seats)
+        return with_slots(kept, slot_lines(service, seats))
+
+    def _make_structure(self) -> Structure:
+        digests = {name: rendered.digest for name, rendered in self._rendered.items()}
+        if self.template_problem is None:
+            try:
+                return self._renderer.structure(digests)
+            except TemplateError as error:
+                if not self.refuse_global(str(error)):
+                    raise
+        return self._renderer.structure(digests, self._kept_global(""))
+
+    def _kept_global(self, description: str) -> str | None:
+        """The global part that was good before, while the template's is not used."""
+        if self.template_problem is None:
+            return None
+        return self.standing.texts[""].replace(DESCRIPTION, description)
+
+
+def _shape(service: Service) -> tuple[Proxy, int, int, bool]:
+    return service.proxy, service.slots, service.backups, service.kept
+
+
+def _made(renderer: Renderer, service: Service, kept: str | None = None) -> _Rendered:
+    """What a service makes of the templates, or of the text that it had. Raises `TemplateError`."""
+    text = renderer.text(service, {}) if kept is None else kept
+    if not holds(service.name, text):
+        raise TemplateError(f"service.cfg.j2 makes no whole `backend {service.name}`, with an end of its last line")
+    worth_keeping = renderer.keeps or kept is not None
+    return _Rendered(shape=_shape(service), digest=digest(text), text=text if worth_keeping else "")
 
 
 def _seated(name: str, observed: Observed | None) -> Mapping[str, Target]:

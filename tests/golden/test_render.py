@@ -91,7 +91,7 @@ def render(case: Case, socket: str = SOCKET, *, backwards: bool = False) -> str:
         services = {name: replace(one, targets=one.targets[::-1]) for name, one in services.items()}
     texts = {name: renderer.text(one, seats(case, one)) for name, one in services.items()}
     structure = renderer.structure({name: renderer.digest(one) for name, one in services.items()})
-    return renderer.file(structure, texts)
+    return renderer.file(structure, texts).text
 
 
 def seats(case: Case, one: Service) -> Mapping[str, Target]:

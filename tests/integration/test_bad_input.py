@@ -210,9 +210,11 @@ def test_a_service_whose_address_is_taken_waits_and_the_others_go_on(host: Host)
         host.serve("api", 3211)
         host.serve("more", 3212)
         eventually(lambda: ask(host.address, 3212))
-        why = f"cannot listen on {host.address}:3211: another process has it"
-        eventually(lambda: host.told("api")["refused_definition"] == why)
+        why = f"proxy.listen: cannot listen on {host.address}:3211: another process has it"
+        eventually(lambda: why in (host.told("api")["refused_definition"] or ""))
+        assert host.told("api")["refused_definition"].startswith(f"{host.services}/api.yaml:1:")
         assert host.synapse.metric("synapse_config_problems", service="api") == 1
+        assert host.synapse.metric("synapse_definitions_refused", service="api") == 1
         foreign.close()
         eventually(lambda: ask(host.address, 3211))
         eventually(lambda: host.told("api")["refused_definition"] is None)
@@ -240,7 +242,8 @@ def test_two_services_with_one_address_are_told(host: Host) -> None:
     host.serve("web", 3210)
     host.configure()
     host.synapse.start()
-    assert host.told("web")["refused_definition"] == f"{host.address}:3210 is the address of api already"
+    why = f"proxy.listen: {host.address}:3210 is the address of api already"
+    assert host.told("web")["refused_definition"].endswith(why)
     assert ask(host.address, 3210)
 
 
@@ -323,9 +326,9 @@ def test_a_template_that_cannot_be_used_changes_nothing(
             host.synapse.start(until="/healthz")
         eventually(lambda: says in json.dumps(host.synapse.status()), within=10)
         assert host.haproxy() == before
-        if not restarted:
-            new = host.join("web", 4).address
-            eventually(lambda: new in host.members("web"))
+        new = host.join("web", 4).address
+        eventually(lambda: new in host.members("web"))
+        eventually(lambda: new in host.haproxy_file())
         own_templates(host)
         eventually(lambda: says not in json.dumps(host.synapse.status()), within=10)
         eventually(lambda: host.synapse.status()["error"] is None, within=10)

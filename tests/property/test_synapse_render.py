@@ -243,7 +243,7 @@ def test_haproxy_takes_whatever_is_valid(found: list[Mapping[str, object]]) -> N
         for number, fields in enumerate(found)
     }
     structure = RENDERER.structure({name: RENDERER.digest(one) for name, one in services.items()})
-    text = RENDERER.file(structure, {name: RENDERER.text(one, {}) for name, one in services.items()})
+    text = RENDERER.file(structure, {name: RENDERER.text(one, {}) for name, one in services.items()}).text
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "haproxy.cfg"
         path.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from synapse.haproxy.answers import Info
 from synapse.haproxy.errors import HAProxyAway, HAProxyError
 from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.metrics import Metrics
+from synapse.provenance import Provenance
 from synapse.proxy import Observed
 from synapse.reload import Reloader
 from synapse.render import Renderer
@@ -53,6 +54,7 @@ class Bench:
             process=Failing(binary, places, lambda: None),
             configuration=ConfigurationFile(places.configuration, binary),
             wanting=self.wanting,
+            provenance=Provenance(str(directory)),
             store=Store(str(directory)),
             running=None,
             interval_seconds=0.1,

@@ -140,8 +140,8 @@ def test_a_retry_is_another_chance_for_all_that_is_refused() -> None:
     update(one, {"web": offer(NEW), "api": offer(NEW)})
     one.refuse("web", offer(NEW), "no")
     one.refuse("api", offer(NEW), "no")
-    assert one.retry() == {"web", "api"}
-    assert one.retry() == set()
+    assert one.standing.retry() == {"web", "api"}
+    assert one.standing.retry() == set()
     assert proxies(update(one, {"web": offer(NEW), "api": offer(NEW)})) == {"web": NEW, "api": NEW}
 
 
@@ -152,7 +152,7 @@ def test_a_refusal_of_a_retry_leaves_the_service_as_it_was_again() -> None:
         assert proxies(update(one, {"web": offer(NEW)})) == {"web": NEW}
         one.refuse("web", offer(NEW), "no")
         assert proxies(update(one, {"web": offer(NEW)})) == {"web": OLD}
-        one.retry()
+        one.standing.retry()
 
 
 def test_what_runs_is_what_a_service_falls_back_to() -> None:
@@ -175,7 +175,9 @@ def test_a_service_whose_proxy_goes_is_not_held_by_a_refusal() -> None:
 
 
 SITE = '{% if proxy.retries == 5 %}{{ nothing }}{% endif %}{% include "slots.j2" %}'
-SLOTS = "{% for slot in slots %}{{ slot.name }} {{ slot.address }}\n{% endfor %}"
+SLOTS = "backend {{ name }}\n{% for slot in slots %}    server {{ slot.name }} {{ slot.address }}\n{% endfor %}"
+
+SEATED = ("10.0.0.1:80", "127.0.0.1:9", "127.0.0.1:9", "127.0.0.1:9")
 
 
 def site(directory: Path, service: str = SITE) -> Path:
@@ -234,7 +236,8 @@ def test_new_templates_are_taken_whole_or_not_at_all(tmp_path: Path) -> None:
     one.use(renderer(site(tmp_path)))
     after = update(one, offers)
     assert after.structure.description != before.structure.description
-    assert one.file(after, None).endswith("s1 10.0.0.1:80\ns2 127.0.0.1:9\ns3 127.0.0.1:9\ns4 127.0.0.1:9\n")
+    servers = "".join(f"    server s{number} {address}\n" for number, address in enumerate(SEATED, 1))
+    assert one.file(after, None).text.endswith(f"backend web\n{servers}")
 
 
 def test_the_file_has_the_instances_where_they_are() -> None:
@@ -248,7 +251,7 @@ def test_the_file_has_the_instances_where_they_are() -> None:
     observed = Observed(pid=1, description="", backends={"web": slots})
     one = wanting()
     wanted = one.update({"web": offer(OLD, 80, 81, 82)}, ["web"], observed)
-    servers = [line.split()[1:3] for line in one.file(wanted, observed).splitlines() if " server s" in line]
+    servers = [line.split()[1:3] for line in one.file(wanted, observed).text.splitlines() if " server s" in line]
     assert servers[:4] == [["s1", "10.0.0.1:81"], ["s2", "10.0.0.1:80"], ["s3", "10.0.0.1:82"], ["s4", "127.0.0.1:9"]]
 
 
