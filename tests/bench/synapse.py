@@ -13,6 +13,7 @@ import os
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -181,16 +182,18 @@ def _replace(host: Host, number: int) -> None:
     """Drain, stop, start one instance, as a deploy does."""
     nerve, instance = host.nerves[number], host.instance(number)
     path = str(nerve.configuration)
-    if os.spawnlp(os.P_WAIT, _program("nerve"), "nerve", "drain", "web", "-c", path, "--wait", "--reason", "deploy"):
-        sys.exit(f"nerve did not drain instance {number}")
+    _nerve("drain", "web", "-c", path, "--wait", "--reason", "deploy")
     host.backends.close(instance.host, instance.port)
     host.backends.open(instance.host, instance.port)
-    os.spawnlp(os.P_WAIT, _program("nerve"), "nerve", "undrain", "web", "-c", path)
+    _nerve("undrain", "web", "-c", path)
     _until(lambda: host.members("web").get(instance.address, 0) > 0, f"instance {number} is back")
 
 
-def _program(name: str) -> str:
-    return str(Path(sys.executable).parent / name)
+def _nerve(*arguments: str) -> None:
+    program = str(Path(sys.executable).parent / "nerve")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"nerve {' '.join(arguments)}: {done.stdout}{done.stderr}")
 
 
 @contextmanager
