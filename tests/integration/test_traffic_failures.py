@@ -45,7 +45,7 @@ def test_a_request_that_one_instance_fails_is_answered_by_another(
     stage.play(2)
     stage.start(balance="roundrobin", **QUIET, **proxy)
     assert statuses(stage.host) == {200: 20}
-    assert bad.asked() >= 5, "it was asked, and failed"
+    assert 5 <= bad.asked() <= 20, "it was asked and failed, and no request came to it a second time"
 
 
 def test_what_is_not_retried_reaches_the_client(stage: Stage) -> None:
