@@ -26,6 +26,7 @@ class Registries:
             **settings.registries,
         }
         self._wanted: Counter[tuple[str, str]] = Counter()
+        self._paths: dict[str, list[str]] | None = None
         self._known: Mapping[str, Mapping[str, Listing | Unknown]] = {}
         self._readers: Mapping[str, RegistryReader] = {MAIN: self._open(MAIN)}
         self._closed: dict[str, Unknown] = {}
@@ -40,18 +41,22 @@ class Registries:
     def want(self, registry: str, path: str) -> None:
         """Read this path from the next `refresh` on; said twice, it has to be taken back twice."""
         self._wanted[registry, path] += 1
+        self._paths = None
 
     def unwant(self, registry: str, path: str) -> None:
         """Take one `want` back."""
         self._wanted[registry, path] -= 1
+        self._paths = None
         if not self._wanted[registry, path]:
             del self._wanted[registry, path]
 
     def refresh(self) -> None:
         """Read everything that is wanted; open and close registries as that asks for."""
-        paths: dict[str, list[str]] = {MAIN: []}
-        for registry, path in self._wanted:
-            paths.setdefault(registry, []).append(path)
+        if self._paths is None:
+            self._paths = {MAIN: []}
+            for registry, path in self._wanted:
+                self._paths.setdefault(registry, []).append(path)
+        paths = self._paths
         for name in self._readers.keys() - paths.keys():
             self._readers[name].stop()
             self._readers = {other: reader for other, reader in self._readers.items() if other != name}

@@ -156,6 +156,17 @@ def test_sources_come_and_go_with_the_definition(world: World) -> None:
     assert not world.sources._registries._wanted
 
 
+def test_an_edit_does_not_forget_what_a_source_said(world: World) -> None:
+    """Also of a source that is away while the definition is edited."""
+    world.put("/main", "services/web", 1)
+    world.put("/old", "services/web", 2)
+    world.sources.read(define(web=f"sources: [{OLD}, {HERE}]"))
+    world.registries["/old"].unavailable = "cut off"
+    edited = define(web=f"sources: [{HERE}, {OLD}, {STATIC}]")
+    assert shown(world.sources.read(edited)["web"]) == "10.0.0.1:8080 10.0.0.2:8080 10.9.9.9:8080 ?"
+    assert world.opened == ["/main", "/old"]
+
+
 def test_a_registry_that_synapse_yaml_does_not_name(world: World) -> None:
     """Nothing is known of it, which is said; the other sources go on."""
     world.put("/main", "services/web", 1)
@@ -297,6 +308,19 @@ def test_the_leader_of_several_sources(world: World) -> None:
     world.registries["/old"].unavailable = None
     world.drop("/old", "services/web", 2)
     assert shown(world.sources.read(definitions)["web"]) == "10.0.0.1:8080"
+
+
+def test_labels_weights_and_names_come_from_every_kind(world: World) -> None:
+    """B13: Airbnb's synapse lost weights, and obeyed some of the filters only, where names had to be resolved. Here
+    `where` and weights hold whatever an instance's source is."""
+    static = "{type: static, servers: [{host: 10.9.9.9, weight: 7, labels: {env: prod}}, {host: 10.9.9.8}]}"
+    definitions = define(web=f"sources: [{HERE}, {static}]\nwhere: {{env: prod}}")
+    world.put("/main", "services/web", 1, weight=3, labels=(("env", "prod"),))
+    world.put("/main", "services/web", 2, weight=4, labels=(("env", "test"),))
+    offers = Offers({})
+    offers.update(definitions, world.sources.read(definitions), 0.0)
+    used = [placed.instance for placed in offers.by_name["web"].placement.used]
+    assert [(instance.host, instance.weight) for instance in used] == [("10.0.0.1", 3), ("10.9.9.9", 7)]
 
 
 def test_whoever_was_good_does_not_lead_together() -> None:

@@ -215,19 +215,21 @@ class _Clock:
 def test_all_files_have_one_watch(tmp_path: Path) -> None:
     """The kernel gives a user 128 of them; the last source to go ends the thread."""
     where = place(tmp_path)
-    sources = []
+    sources, bell = [], Bell()
     for number in range(3):
         path = tmp_path / str(number) / "web.json"
         path.parent.mkdir()
         path.write_text("[]")
         source: Source = source_of(f"{{type: file, path: '{path}'}}").open(where)  # type: ignore[attr-defined]
-        bell = Bell()
         source.start(bell.ring)
         sources.append(source)
     watch = where.shared.of(instances_file._Watch)
     assert watch._watch is not None
     sources[0].stop()
+    eventually(lambda: bell.silent_for(0.2))
+    rings = bell.rings
     (tmp_path / "2" / "web.json").write_text(json.dumps([{"host": "10.0.0.9", "port": 80}]))
+    eventually(lambda: bell.rings > rings)
     eventually(lambda: addresses(sources[2].read()) == ["10.0.0.9:80"])
     for source in sources[1:]:
         source.stop()
