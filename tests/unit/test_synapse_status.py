@@ -66,6 +66,13 @@ def as_json(snapshot: Snapshot | None) -> Any:
     return json.loads(json_response(200, describe(snapshot)).body)
 
 
+def test_the_other_registries_are_told() -> None:
+    """By their names in synapse.yaml, while some source is in them."""
+    away = replace(LINK, connected=False, detail="no connection to old1")
+    told = as_json(replace(QUIET, registries={"old": away}))["registries"]
+    assert (told["old"]["connected"], told["old"]["detail"]) == (False, "no connection to old1")
+
+
 def test_a_quiet_host() -> None:
     """The whole answer when all is well: the registry, HAProxy, each service with each instance and its slot."""
     assert as_json(QUIET) == {
@@ -80,6 +87,7 @@ def test_a_quiet_host() -> None:
             "session": "0x1",
             "counters": {"requests": 3},
         },
+        "registries": {},
         "haproxy": {"running": True, "pid": 42, "structure": "smartstack-1", "last_reload": ["added web"]},
         "plan": {"actions": [], "more_actions": 0, "reload": [], "at": None},
         "problems": {},
