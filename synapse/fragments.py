@@ -14,6 +14,7 @@ DESCRIPTION = "smartstack-kept"
 
 _SLOT = re.compile(rf"^(\s*server )([{PRIMARY_SLOT}{BACKUP_SLOT}][1-9][0-9]{{0,6}}) (\S+)(.*)$")
 _WEIGHT = re.compile(r"(?<= weight )[0-9]+(?= |$)")
+_USE_BACKEND = re.compile(r"^([ \t]*)use_backend (\S+)(.*)$", re.MULTILINE)
 _DISABLED = re.compile(r" disabled(?= |$)")
 
 
@@ -25,8 +26,8 @@ def slot_counts(text: str) -> tuple[int, int]:
 
 
 def with_slots(text: str, slots: Sequence[SlotLine]) -> str:
-    """This text with these slots: each where its line is, more of them after the last of their side, made like it.
-    A side that has no line in the text gets none."""
+    """This text, in which every slot is empty, with these slots: each where its line is, more of them after the last
+    of their side, made like it. A side that has no line in the text gets none."""
     wanted = {slot.name: slot for slot in slots}
     lines = text.split("\n")
     last: dict[str, int] = {}
@@ -35,6 +36,19 @@ def with_slots(text: str, slots: Sequence[SlotLine]) -> str:
             last[match[2][0]] = number
     present = {match[2] for match in map(_SLOT.match, lines) if match}
     return "\n".join(_lines(lines, last, wanted, present))
+
+
+def with_dead_ends(text: str, absent: Mapping[str, str]) -> str:
+    """This text where these services cannot answer (with why): a `use_backend` of one would make HAProxy refuse it."""
+
+    def answer(match: re.Match[str]) -> str:
+        before, name, condition = match.groups()
+        if name not in absent:
+            return match[0]
+        words = f"this request is for {name}, {absent[name]}"
+        return f'{before}http-request return status 503 content-type text/plain string "{words}\\n"{condition}'
+
+    return _USE_BACKEND.sub(answer, text) if absent else text
 
 
 def _lines(
@@ -58,6 +72,4 @@ def _line(match: re.Match[str], slot: SlotLine) -> str:
     words = _WEIGHT.sub(str(slot.weight), words)
     if not slot.disabled:
         words = _DISABLED.sub("", words)
-    elif not _DISABLED.search(words):
-        words += " disabled"
     return f"{match[1]}{slot.name} {slot.address}{words}"

@@ -74,7 +74,7 @@ class Key:
 def key_of(charge: Charge, line: Line | None, proxy: Proxy) -> Key | None:
     """The key of a definition that a line of its part comes from; None when it is a template's alone."""
     if line is None:
-        return _route(charge.words, proxy)
+        return _route(charge.words, proxy) or _quoted(charge.words, proxy.raw)
     index = _raw_index(line, proxy.raw)
     if index is not None:
         return Key(name=f"raw.{'frontend' if line.section == 'frontend' else 'backend'}", index=index)
@@ -110,6 +110,18 @@ def _raw_index(line: Line, raw: Raw) -> int | None:
         if each == line.text and begin >= 0 and tuple(lines[begin : begin + len(own)]) == own:
             return index
     return own.index(line.text)
+
+
+def _quoted(words: str, raw: Raw) -> Key | None:
+    """The only raw line that has what HAProxy quotes."""
+    quoted = set(re.findall(r"'([^' ]+)'", words))
+    places = [
+        Key(name=name, index=index)
+        for name, lines in (("raw.frontend", raw.frontend), ("raw.backend", raw.backend))
+        for index, line in enumerate(lines)
+        if quoted & set(line.split())
+    ]
+    return places[0] if len(places) == 1 else None
 
 
 def _bind(line: str, words: str, proxy: Proxy) -> str:
@@ -175,6 +187,11 @@ class Provenance:
     def taken(self, service: str, proxy: Proxy, why: str) -> str:
         """Why it cannot listen at an address, and the file, line and key of that address."""
         return str(self._problem(service, address_key(why, proxy), why))
+
+    def dead_end(self, service: str, proxy: Proxy, to: str, message: str) -> Problem:
+        """What is wrong with where routes of a service lead, with the place of the first that leads there."""
+        index = next(index for index, route in enumerate(proxy.routes) if route.to == to)
+        return self._problem(service, Key(name=f"routes[{index}].to"), message)
 
     def _problem(self, service: str, key: Key | None, message: str) -> Problem:
         path, prefix = self._file(service)

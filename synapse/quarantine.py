@@ -185,4 +185,4 @@ def _own_words(alert: str, place: str) -> str:
     words = re.sub(r" at line [0-9]+", "", words)
     words = " ".join(words.split()).rstrip(" .:")
     half = _WORDS_LIMIT // 2
-    return words if len(words) <= _WORDS_LIMIT else f"{words[:half]} … {words[-half:]}"
+    return words if len(words) <= _WORDS_LIMIT else f"{words[:half].rstrip()} … {words[-half:].lstrip()}"

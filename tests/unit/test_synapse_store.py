@@ -1,5 +1,6 @@
 """What synapse finds on disk after a restart: what it wrote, and nothing that it would not take from elsewhere."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -69,6 +70,18 @@ def test_what_runs_comes_back(directory: str) -> None:
     store = Store(directory)
     assert store.load_running() == RUNNING
     assert store.problems == []
+
+
+def test_the_texts_that_a_sites_templates_made_come_back(directory: str) -> None:
+    """Those that are whole, of the services that are known; without them it is as with the package's templates."""
+    texts = {"": "global\n    description smartstack-kept\n", "web": "backend web\n    mode http\n"}
+    Store(directory).save_running(dataclasses.replace(RUNNING, texts=texts))
+    running = Store(directory).load_running()
+    assert running is not None
+    assert running.texts == texts
+    bad = {"": "global\n", "web": "backend web", "api": "backend web\n", "v6": 1, "other": "backend other\n"}
+    Store(directory).save_running(dataclasses.replace(RUNNING, texts=bad))
+    assert Store(directory).load_running() == RUNNING
 
 
 def test_the_same_content_is_not_written_again(directory: str) -> None:

@@ -1,16 +1,20 @@
 """What HAProxy should be, with definitions that are refused: a service stays as it was, stays out, or comes back."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import haproxy_templates
 from smartstack.definition import ServiceDefinition
 from smartstack.forms import TcpAddress
 from smartstack.instance import Instance
+from smartstack.locality import Locality
 from smartstack.registry.protocol import Listing
 from smartstack.traffic import Proxy
 from synapse.offers import Offer
+from synapse.placement import Placed, Placement, Role
 from synapse.proxy import Admin, Observed, Slot
 from synapse.render import Renderer, TemplateError
 from synapse.selection import Choice, Memory, Origin
@@ -145,6 +149,46 @@ def test_a_retry_is_another_chance_for_all_that_is_refused() -> None:
     assert proxies(update(one, {"web": offer(NEW), "api": offer(NEW)})) == {"web": NEW, "api": NEW}
 
 
+def test_a_retry_leaves_the_reason_to_be_seen_until_haproxy_runs_with_it() -> None:
+    """Tried and not yet taken is not healed; refused again, the reason is the new one."""
+    one = wanting(web=OLD)
+    update(one, {"web": offer(NEW)})
+    one.refuse("web", offer(NEW), "no")
+    one.standing.retry()
+    update(one, {"web": offer(NEW)})
+    assert one.refusals["web"].reason == "no"
+    one.refuse("web", offer(NEW), "still not")
+    assert one.refusals["web"].reason == "still not"
+    one.standing.retry()
+    update(one, {"web": offer(NEW)})
+    one.accept()
+    assert one.refusals == {}
+
+
+def test_a_lasting_refusal_has_no_other_chance() -> None:
+    """HAProxy would say the same: nothing is tried until the definition is edited."""
+    one = wanting(web=OLD)
+    update(one, {"web": offer(NEW)})
+    one.refuse("web", offer(NEW), "no", lasting=True)
+    assert one.standing.retry() == set()
+    assert proxies(update(one, {"web": offer(NEW)})) == {"web": OLD}
+
+
+def test_what_was_good_is_tried_again_where_the_service_is_out() -> None:
+    """Its last good definition was refused too, when HAProxy started without it: that one may be good again, while
+    the new one stays refused."""
+    one = wanting(web=OLD)
+    update(one, {"web": offer(NEW), "api": offer(OLD)})
+    one.refuse("web", offer(NEW), "a wrong word", lasting=True)
+    update(one, {"web": offer(NEW)}, api=offer(OLD))
+    one.refuse("web", offer(NEW), "its port is taken")
+    assert proxies(update(one, {"web": offer(NEW)}, api=offer(OLD))) == {"api": OLD}
+    one.accept()
+    assert one.standing.retry() == {"web"}
+    assert proxies(update(one, {"web": offer(NEW)}, api=offer(OLD))) == {"web": OLD, "api": OLD}
+    assert one.refusals["web"].reason == "a wrong word"
+
+
 def test_a_refusal_of_a_retry_leaves_the_service_as_it_was_again() -> None:
     """However often it is tried, the definition that runs is not lost."""
     one = wanting(web=OLD)
@@ -223,6 +267,134 @@ def test_a_service_that_cannot_be_rendered_and_does_not_run_is_left_out(tmp_path
     assert proxies(update(Wanting(broken, {}), {"web": offer(NEW)})) == {}
     assert proxies(update(Wanting(broken, {"web": OLD}), {"web": offer(NEW)})) == {}
     assert proxies(Wanting(broken, {}).update({"web": offer(NEW)}, ["web"], running("api"))) == {}
+
+
+def kept(tmp_path: Path) -> Wanting:
+    """After a restart: `web` and `api` ran by a site's template, which has broken for `web` since."""
+    before = Wanting(renderer(site(tmp_path, '{% include "slots.j2" %}')), {})
+    update(before, {"web": offer(OLD, 80), "api": offer(OLD, 80)})
+    before.accept()
+    broken = renderer(site(tmp_path, '{% if name == "web" %}{{ nothing }}{% endif %}{% include "slots.j2" %}'))
+    return Wanting(broken, before.standing.accepted, before.standing.texts)
+
+
+def test_a_service_that_cannot_be_rendered_any_more_goes_on_by_the_text_that_it_had(tmp_path: Path) -> None:
+    """Also one that runs: its structure is what it was, and its members are those of now."""
+    one = kept(tmp_path)
+    offers = {"web": offer(OLD, 81), "api": offer(OLD, 80)}
+    wanted = one.update(offers, list(offers), running("web", "api"))
+    assert one.refusals["web"].reason == "cannot render service.cfg.j2: 'nothing' is undefined"
+    assert wanted.services["web"].kept
+    text = one.file(wanted, None).text
+    assert "backend web\n    server s1 10.0.0.1:81\n" in text
+    fresh = Wanting(renderer(site(tmp_path, '{% include "slots.j2" %}')), {})
+    assert fresh.update(offers, list(offers), running("web", "api")).structure == wanted.structure
+
+
+def test_a_text_that_is_kept_gets_more_slots(tmp_path: Path) -> None:
+    """Instances that come are not shut out because a template is broken."""
+    one = kept(tmp_path)
+    wanted = one.update({"web": offer(OLD, *range(80, 90))}, ["web"], running("web"))
+    assert wanted.services["web"].slots == 16
+    assert one.file(wanted, None).text.count("    server s") == 16
+    one.accept()
+    again = one.update({"web": offer(OLD, 80)}, ["web"], running("web"))
+    assert one.file(again, None).text.count("    server s") == 4
+
+
+def test_an_edit_of_a_service_whose_template_broke_is_refused_too(tmp_path: Path) -> None:
+    """It stays by the text that it had, and so it does when it is refused again and again."""
+    one = kept(tmp_path)
+    for _ in range(3):
+        wanted = one.update({"web": offer(NEW, 80)}, ["web"], running("web"))
+        assert proxies(wanted) == {"web": OLD}
+        assert wanted.services["web"].kept
+        one.standing.retry()
+
+
+def test_a_service_that_is_kept_and_refused_is_out(tmp_path: Path) -> None:
+    """When HAProxy takes that text no more, nothing is left."""
+    one = kept(tmp_path)
+    update(one, {"web": offer(OLD, 80)})
+    assert one.is_last("web", offer(OLD, 80))
+    one.refuse("web", offer(OLD, 80), "no")
+    assert proxies(update(one, {"web": offer(OLD, 80)})) == {}
+
+
+def test_a_text_that_lacks_backups_has_everybody_alike(tmp_path: Path) -> None:
+    """A site's template may know nothing of them: nobody is left out for that."""
+    one = kept(tmp_path)
+    instances = [Instance(host="10.0.0.1", port=port) for port in (80, 81)]
+    members = tuple(
+        Placed(instance=each, role=role) for each, role in zip(instances, (Role.PRIMARY, Role.BACKUP), strict=True)
+    )
+    near = replace(offer(OLD), placement=Placement(members=members))
+    near = replace(near, definition=replace(near.definition, locality=Locality(prefer=("zone",))))
+    service = one.update({"web": near}, ["web"], running("web")).services["web"]
+    assert (service.backups, [target.backup for target in service.targets]) == (0, [False, False])
+
+
+def test_nothing_is_kept_of_the_packages_own_templates() -> None:
+    """They do not break, and a thousand texts are memory."""
+    one = wanting()
+    update(one, {"web": offer(OLD, 80)})
+    one.accept()
+    assert one.standing.texts == {}
+
+
+@pytest.mark.parametrize("text", ["{{ nothing }}\n", "global\n    no description\n", "{% if %}\n"])
+def test_a_global_part_that_cannot_be_used_any_more_is_that_of_before(tmp_path: Path, text: str) -> None:
+    """After a restart too, what runs stays what it is, and it is told."""
+    good = renderer(site(tmp_path))
+    before = Wanting(good, {})
+    structure = update(before, {"web": offer(OLD, 80)}).structure
+    before.accept()
+    (tmp_path / "global.cfg.j2").write_text(text)
+    one = Wanting(renderer(tmp_path), before.standing.accepted, before.standing.texts)
+    wanted = update(one, {"web": offer(OLD, 80)})
+    assert wanted.structure == structure
+    assert f"description {structure.description}\n" in one.file(wanted, None).text
+    assert one.template_problem is not None
+    one.accept()
+    assert one.standing.texts[""] == before.standing.texts[""]
+    (tmp_path / "global.cfg.j2").unlink()
+    one.use(renderer(tmp_path))
+    assert (update(one, {"web": offer(OLD, 80)}).structure, one.template_problem) == (structure, None)
+
+
+def test_a_global_part_that_haproxy_refuses_is_that_of_before(tmp_path: Path) -> None:
+    """Where there is one; it is refused only once."""
+    assert not wanting().refuse_global("no")
+    before = Wanting(renderer(site(tmp_path)), {})
+    structure = update(before, {"web": offer(OLD, 80)}).structure
+    before.accept()
+    package = Path(haproxy_templates.__path__[0]) / "global.cfg.j2"
+    (tmp_path / "global.cfg.j2").write_text(f"{package.read_text()}    nonsense\n")
+    one = Wanting(renderer(tmp_path), before.standing.accepted, before.standing.texts)
+    assert update(one, {"web": offer(OLD, 80)}).structure != structure
+    assert one.refuse_global("no")
+    assert not one.refuse_global("no")
+    assert one.update({"web": offer(OLD, 80)}, (), None).structure == structure
+
+
+@pytest.mark.parametrize("text", ["", "frontend {{ name }}\n", "backend {{ name }}x\n", "backend {{ name }}"])
+def test_a_text_without_the_service_is_refused(tmp_path: Path, text: str) -> None:
+    """A site's template that makes nothing of a service, or a last line without an end, costs that service only."""
+    one = Wanting(
+        renderer(site(tmp_path, f'{{% if name == "web" %}}{text}{{% else %}}{{% include "slots.j2" %}}{{% endif %}}')),
+        {},
+    )
+    assert proxies(update(one, {"web": offer(NEW), "api": offer(OLD)})) == {"api": OLD}
+    assert one.refusals["web"].reason.startswith("service.cfg.j2 makes no whole `backend web`")
+
+
+def test_a_file_with_some_services_has_the_others_as_empty_backends() -> None:
+    """So that a route to one of them finds it."""
+    one = wanting()
+    wanted = update(one, {"web": offer(OLD, 80), "api": offer(proxy(mode="tcp"), 80)})
+    parts = one.file(wanted, None, ["web"]).parts
+    assert parts["api"] == "backend api\n    mode tcp\n"
+    assert "server s1" in parts["web"]
 
 
 def test_new_templates_are_taken_whole_or_not_at_all(tmp_path: Path) -> None:
