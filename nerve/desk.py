@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable
 
-from nerve import maintenance
 from nerve.checks.base import Heartbeat
-from nerve.maintenance import Maintenances
+from nerve.maintenance import EVERYTHING, covers, text
 from nerve.maintenance_orders import DrainOrder, UndrainOrder, drain, undrain
 from nerve.maintenance_store import MaintenanceStore
 from nerve.orders import CheckNow, Order, Report
@@ -15,6 +14,7 @@ from nerve.status import Status, describe_services
 from smartstack.errors import SmartStackError
 from smartstack.inbox import Envelope, Inbox
 from smartstack.logs import EventLog
+from smartstack.maintenance import Maintenances, begin, expire, next_expiry
 
 
 class Desk:
@@ -58,12 +58,12 @@ class Desk:
 
     def drain_for_stop(self) -> None:
         """From now on everything is drained, because nerve stops; the next nerve does not know of it."""
-        scope, now = maintenance.EVERYTHING, self._wall()
-        self._for_stop = maintenance.begin({}, scope, reason="nerve stops", owner="nerve", now=now, until=None)
+        scope, now = EVERYTHING, self._wall()
+        self._for_stop = begin({}, scope, reason="nerve stops", owner="nerve", now=now, until=None)
 
     def due_in(self) -> float:
         """Seconds until a maintenance runs out."""
-        until = maintenance.next_expiry(self._drains)
+        until = next_expiry(self._drains)
         return float("inf") if until is None else max(0.0, until - self._wall())
 
     def answer(self, status: Status) -> None:
@@ -81,7 +81,7 @@ class Desk:
             case DrainOrder():
                 self._change(drain(self._drains, order, self._wall()))
                 for scope in order.scopes:
-                    self._log.info(maintenance.text(self._drains[scope], self._wall()), scope=scope)
+                    self._log.info(text(self._drains[scope], self._wall()), scope=scope)
             case UndrainOrder(scopes=scopes):
                 self._change(undrain(self._drains, order))
                 for scope in scopes:
@@ -98,7 +98,7 @@ class Desk:
         self._drains = drains
 
     def _expire(self) -> None:
-        left = maintenance.expire(self._drains, self._wall())
+        left = expire(self._drains, self._wall())
         if left is self._drains:
             return
         for scope in sorted(self._drains.keys() - left.keys()):
@@ -120,10 +120,10 @@ class Desk:
 def _concerns(order: Order, name: str, port_of: str | None) -> bool:
     match order:
         case DrainOrder(scopes=scopes) | UndrainOrder(scopes=scopes):
-            return any(maintenance.covers(scope, name, port_of) for scope in scopes)
+            return any(covers(scope, name, port_of) for scope in scopes)
         case CheckNow(service=service) | Report(service=service):
             return service == name
 
 
 def _named(scope: str) -> str:
-    return "everything" if scope == maintenance.EVERYTHING else scope
+    return "everything" if scope == EVERYTHING else scope

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from nerve import warmup
 from nerve.admission import Admission
 from nerve.health import State
-from nerve.maintenance import Maintenance, labels
+from nerve.maintenance import labels
 from nerve.registrations import Registration, adjusted, weight_of
 from nerve.services import Service
+from smartstack.maintenance import Maintenance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

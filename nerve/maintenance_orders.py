@@ -2,15 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from nerve.maintenance import EVERYTHING, OWNER_LIMIT, REASON_LIMIT, Maintenances, begin, end, one_line
+from nerve.maintenance import EVERYTHING
 from smartstack.instance import printable
+from smartstack.maintenance import REASON_LIMIT, Maintenances, begin, end, one_line, read_terms
 from smartstack.validation import hint
-
-LEAST_SECONDS: Final = 1
-MOST_SECONDS: Final = 30 * 86_400
-"""How long a drain may be ordered for; one without an end is ordered by leaving the time out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +32,18 @@ def parse_drain(body: Mapping[str, Any], services: Collection[str], now: float) 
     sentence that says what is wrong with it.
 
     `services` are those that can be drained; the body may say `"all": true` in place of them. `owner` and
-    `for_seconds` may be left out or null. `now` is in seconds since the epoch.
+    `for_seconds` may be left out or null: a drain without a time has no end. `now` is in seconds since the epoch.
     """
     scopes = _scopes(body, ("services", "all", "reason", "owner", "for_seconds"), services, "drain")
     if isinstance(scopes, str):
         return scopes
-    reason, owner, seconds = body.get("reason"), body.get("owner"), body.get("for_seconds")
+    reason = body.get("reason")
     if not isinstance(reason, str) or not one_line(reason, REASON_LIMIT):
         return "cannot drain: reason is missing; say why in a few words, for whoever finds it drained"
-    if owner is not None and not isinstance(owner, str):
-        return "cannot drain: owner must be a text"
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
-        return "cannot drain: for_seconds must be a number"
-    if seconds is not None and not LEAST_SECONDS <= seconds <= MOST_SECONDS:
-        return f"cannot drain: for_seconds must be from {LEAST_SECONDS} to {MOST_SECONDS}, which is 30 days"
-    return DrainOrder(
-        scopes=scopes,
-        reason=one_line(reason, REASON_LIMIT),
-        owner=one_line(owner or "", OWNER_LIMIT),
-        until=None if seconds is None else now + seconds,
-    )
+    terms = read_terms(body, now)
+    if isinstance(terms, str):
+        return f"cannot drain: {terms}"
+    return DrainOrder(scopes=scopes, reason=terms.reason, owner=terms.owner, until=terms.until)
 
 
 def parse_undrain(body: Mapping[str, Any], services: Collection[str], drains: Maintenances) -> UndrainOrder | str:

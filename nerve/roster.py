@@ -11,11 +11,12 @@ from nerve import warmup
 from nerve.admission import Admission, admit
 from nerve.health import Result, ServiceHealth, State, observe, refuse, reshape
 from nerve.intent import Intent, intend, places
-from nerve.maintenance import Maintenance, Maintenances, covering
+from nerve.maintenance import covering
 from nerve.registrations import MAIN, Registration, weight_of
 from nerve.services import Service
 from nerve.settings import FlapDamping, PublishLimit
 from smartstack.instance import decode, payload_in_name
+from smartstack.maintenance import Maintenance, Maintenances
 from smartstack.registry.protocol import HeldNode, NodeId
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from nerve.admission import Admission
 from nerve.health import CheckHealth, Result, ServiceHealth, State, why
 from nerve.intent import Intent
-from nerve.maintenance import Maintenance, Maintenances, covering
+from nerve.maintenance import covering
 from nerve.plan import Remove
 from nerve.registrar import Report
 from nerve.registrations import MAIN, Registration
 from nerve.services import Service
+from smartstack.maintenance import Maintenance, Maintenances
 from smartstack.registry.protocol import LinkStatus
 
 

@@ -1,5 +1,6 @@
 """What the three command lines have in common: exit codes, and asking a running daemon."""
 
+import importlib
 import os
 import re
 import sys
@@ -30,6 +31,25 @@ class HasAdmin(Protocol):
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Rooms(click.Group):
+    """A command line most of whose commands stand in modules of their own, which a running daemon has no use for, and
+    so does not import: half a megabyte. `rooms` says by module of the `package` which commands are there."""
+
+    def __init__(self, *arguments: Any, package: str, rooms: Mapping[str, Sequence[str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._modules = {name: f"{package}.{room}" for room, names in rooms.items() for name in names}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._modules])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._modules:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(self._modules[cmd_name])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
 
 
 def log_options(command: F) -> F:

@@ -1,53 +1,42 @@
 """The `nerve` command."""
 
-import importlib
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from nerve.address import advertised_address
-from nerve.cli.talk import config
 from nerve.daemon import run
 from nerve.registrations import MAIN, Host
 from nerve.services import announced
 from nerve.settings import Settings
 from smartstack import __version__
-from smartstack.command import log_options, run_command
+from smartstack.command import Rooms, config_option, log_options, run_command
 from smartstack.errors import ConfigError, Problem
 from smartstack.installed import every_family
 from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog, configure
 from smartstack.process import share_one_heap
 
-_ROOMS: Final = {
-    "clean": ("clean",),
-    "operate": ("check", "drain", "heartbeat", "log-level", "undrain", "wait"),
-    "show": ("explain", "maintenance", "status"),
-}
-"""Where the commands are that a running daemon has no use for, and so does not import: half a megabyte."""
+_config = config_option("nerve")
 
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *(name for names in _ROOMS.values() for name in names)])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for room, names in _ROOMS.items():
-            if cmd_name in names:
-                module = importlib.import_module(f"{__name__}.{room}")
-                command: click.Command = getattr(module, cmd_name.replace("-", "_"))
-                return command
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Rooms,
+    package=__name__,
+    rooms={
+        "clean": ("clean",),
+        "operate": ("check", "drain", "heartbeat", "log-level", "undrain", "wait"),
+        "show": ("explain", "maintenance", "status"),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Checks the services on this host and keeps the well ones registered, so that every synapse finds them."""
 
 
 @cli.command("run", short_help="Run in the foreground.")
-@config
+@_config
 @log_options
 def run_(path: str, log_level: str, log_format: Any) -> int:
     """Run in the foreground, until SIGTERM or Ctrl-C; then `on_stop` says what becomes of what is registered.
@@ -61,7 +50,7 @@ def run_(path: str, log_level: str, log_format: Any) -> int:
 
 
 @cli.command("check-config", short_help="Report every problem of the configuration.")
-@config
+@_config
 def check_config(path: str) -> None:
     """Read nerve.yaml and every service definition, and report every problem in them. Exits with 2 if there is one."""
     live = LiveConfiguration(Settings, path, families=every_family(), writes=False)

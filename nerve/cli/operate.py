@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nerve.cli.talk import Daemon, caller, duration_option, running
+from nerve.cli.talk import Daemon, running
 from nerve.connections import established_each
 from nerve.draining import Draining, Verdict, judge, leftover
 from nerve.settings import Drain
@@ -14,6 +14,7 @@ from smartstack.addresses import split_port
 from smartstack.command import readable_token
 from smartstack.errors import SmartStackError
 from smartstack.logs import LEVELS
+from smartstack.talk import caller, duration_option
 from smartstack.tokens import HEARTBEAT_TOKEN, TOKEN
 
 POLL_SECONDS = 0.1

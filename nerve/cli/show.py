@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -10,13 +10,12 @@ import click
 from nerve.cli.talk import Daemon, running
 from smartstack.errors import SmartStackError
 from smartstack.instance import printable
-
-_json = click.option("--json", "as_json", is_flag=True, help="As the daemon gives it.")
+from smartstack.talk import age, json_option, table
 
 
 @click.command(short_help="What the running nerve sees.")
 @running
-@_json
+@json_option
 def status(path: str, admin: str | None, as_json: bool) -> None:
     """Ask the running nerve what it sees: every service, its checks, its registration, and what is wrong."""
     answer = Daemon(path, admin).status()
@@ -45,7 +44,7 @@ def maintenance() -> None:
 
 @maintenance.command("list", short_help="All maintenance of this host.")
 @running
-@_json
+@json_option
 def list_(path: str, admin: str | None, as_json: bool) -> None:
     """List what is in maintenance. `*` is every service of this host."""
     answer = Daemon(path, admin).status()
@@ -59,9 +58,9 @@ def list_(path: str, admin: str | None, as_json: bool) -> None:
     now = time.time()
     rows = [("SCOPE", "FOR", "LEFT", "BY", "REASON")]
     for scope, one in found.items():
-        left = "until undrained" if one["until"] is None else _age(one["until"] - now)
-        rows.append((scope, _age(now - one["since"]), left, one["owner"], one["reason"]))
-    for line in _table(rows):
+        left = "until undrained" if one["until"] is None else age(one["until"] - now)
+        rows.append((scope, age(now - one["since"]), left, one["owner"], one["reason"]))
+    for line in table(rows):
         click.echo(line)
 
 
@@ -83,7 +82,7 @@ def status_lines(answer: dict[str, Any], now: float) -> list[str]:
             (
                 name,
                 service["state"].upper() if service["state"] == "down" else service["state"],
-                _age(now - service["since"]),
+                age(now - service["since"]),
                 service["address"],
                 _registered(service),
                 service["error"] or _remark(service, now) or service["reason"],
@@ -91,8 +90,8 @@ def status_lines(answer: dict[str, Any], now: float) -> list[str]:
         )
         if len(service["checks"]) > 1:
             for check, one in service["checks"].items():
-                rows.append((f"  {check}", one["state"], _age(now - one["since"]), "", "", _last(one)))
-    return [*lines, "", *_table(rows)]
+                rows.append((f"  {check}", one["state"], age(now - one["since"]), "", "", _last(one)))
+    return [*lines, "", *table(rows)]
 
 
 def explain_lines(answer: dict[str, Any], service: str, now: float) -> list[str]:
@@ -119,13 +118,13 @@ def _steps(answer: dict[str, Any], service: str, one: dict[str, Any], problems: 
         yield "definition   is in use as it stands in its file"
     if one["follows"]:
         yield f"health       is that of {one['follows']}: this is another port of it, without a check of its own"
-    yield f"health       {one['state']} for {_age(now - one['since'])}: {one['reason']}"
+    yield f"health       {one['state']} for {age(now - one['since'])}: {one['reason']}"
     for name, check in one["checks"].items():
         yield f"check        {name} is {check['state']}, {check['passes']} passed and {check['failures']} failed"
         for result in check["recent"]:
             word = "passed" if result["passed"] else "failed"
             took = result["duration_seconds"] * 1000
-            yield f"               {word} {_age(now - result['at'])} ago in {took:.1f} ms: {result['reason']}"
+            yield f"               {word} {age(now - result['at'])} ago in {took:.1f} ms: {result['reason']}"
     yield f"tether       {one['tether']}"
     if one["held_back"]:
         yield f"held back    {one['held_back']}"
@@ -171,8 +170,8 @@ def _remark(service: dict[str, Any], now: float) -> str:
 
 
 def _maintenance(one: dict[str, Any], now: float) -> str:
-    until = "until it is undrained" if one["until"] is None else f"for {_age(one['until'] - now)} more"
-    return f"in maintenance since {_age(now - one['since'])}, {until}, by {one['owner']}: {one['reason']}"
+    until = "until it is undrained" if one["until"] is None else f"for {age(one['until'] - now)} more"
+    return f"in maintenance since {age(now - one['since'])}, {until}, by {one['owner']}: {one['reason']}"
 
 
 def _scope(one: dict[str, Any], service: str) -> str:
@@ -200,16 +199,3 @@ def _registered(service: dict[str, Any]) -> str:
     if service["registered"] and service["maintenance"]:
         return "draining"
     return {True: "yes", False: "no", None: "unknown"}[service["registered"]]
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _age(seconds: float) -> str:
-    """`4s`, `12m`, `3h`, `9d`: the largest unit that is not zero."""
-    for name, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f}{name}"
-    return f"{max(0.0, seconds):.0f}s"

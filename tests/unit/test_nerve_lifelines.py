@@ -7,7 +7,7 @@ import pytest
 from nerve.checks.tcp import TcpCheck
 from nerve.health import Result
 from nerve.lifelines import Lifelines, Snapped
-from nerve.maintenance import EVERYTHING, Maintenance
+from nerve.maintenance import EVERYTHING
 from nerve.registrations import Host
 from nerve.roster import Roster
 from nerve.runner import CheckResult
@@ -16,6 +16,7 @@ from nerve.settings import Announcement, FlapDamping, PublishLimit, Settings
 from nerve.tether import Broken, Tethers
 from smartstack.definition import Endpoint, ServiceDefinition, Tether, expand
 from smartstack.forms import DirectoryUrl, TcpAddress
+from smartstack.maintenance import Maintenance
 
 HOST = Host(address="10.0.0.5", instance_id="host5", labels={}, node_names="address")
 WEB = TcpAddress("10.0.0.5", 80)

@@ -9,19 +9,13 @@ import pytest
 from nerve.maintenance import (
     EVERYTHING,
     LABELS,
-    Maintenance,
-    Maintenances,
-    begin,
+    WORDING,
     covering,
     covers,
-    dump,
-    end,
-    expire,
     labels,
-    load,
-    next_expiry,
     text,
 )
+from smartstack.maintenance import Maintenance, Maintenances, begin, dump, end, expire, load, next_expiry
 
 NOON = 1_772_366_400.0
 """2026-03-01T12:00:00Z."""
@@ -180,7 +174,7 @@ def test_a_file_in_full() -> None:
 def test_keys_of_a_later_version_are_ignored() -> None:
     """An older nerve reads what a newer one wrote, as long as the format is the same."""
     data = json.loads(written(ticket="X-1"))
-    assert load(json.dumps({**data, "written_by": "nerve 9"}).encode()) == {
+    assert load(json.dumps({**data, "written_by": "nerve 9"}).encode(), WORDING) == {
         "web": Maintenance(scope="web", reason="deploy", owner="alice", since=NOON, until=None)
     }
 
@@ -223,11 +217,11 @@ def test_keys_of_a_later_version_are_ignored() -> None:
 )
 def test_a_file_that_is_none(data: bytes, reason: str) -> None:
     """What nerve did not write is refused as a whole, in a few words: half of it would put somebody back to work."""
-    assert load(data) == reason
+    assert load(data, WORDING) == reason
 
 
 def test_one_bad_entry_refuses_all() -> None:
     """The good ones beside it are not taken either, so that nobody thinks that these were all."""
     good = json.loads(dump({"api": replace(WEB, scope="api")}))
     good["maintenances"]["web"] = {}
-    assert load(json.dumps(good).encode()) == "in the drain of web the reason is missing"
+    assert load(json.dumps(good).encode(), WORDING) == "in the drain of web the reason is missing"

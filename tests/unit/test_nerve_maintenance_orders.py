@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from nerve.maintenance import EVERYTHING, Maintenances, begin
+from nerve.maintenance import EVERYTHING
 from nerve.maintenance_orders import DrainOrder, UndrainOrder, drain, parse_drain, parse_undrain, undrain
+from smartstack.maintenance import Maintenances, begin
 
 SERVICES = ("api", "web", "web.admin")
 NOW = 1000.0

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nerve.maintenance import Maintenances, begin
-from nerve.maintenance_store import FILE, SIZE_LIMIT, MaintenanceStore
+from nerve.maintenance_store import FILE, MaintenanceStore
 from smartstack.errors import SmartStackError
+from smartstack.maintenance import Maintenances, begin
+from smartstack.maintenance_store import SIZE_LIMIT
 
 DRAINS: Maintenances = begin({}, "web", reason="new disk", owner="alice", now=1000.0, until=None)
 MORE = begin(DRAINS, "*", reason="new kernel", owner="bob", now=2000.0, until=3000.0)
@@ -99,7 +100,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
     MaintenanceStore(str(tmp_path)).save(DRAINS)
     program = (
         "import resource, signal, sys\n"
-        "from nerve.maintenance import begin\n"
+        "from smartstack.maintenance import begin\n"
         "from nerve.maintenance_store import MaintenanceStore\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"

@@ -7,7 +7,6 @@ import pytest
 
 from nerve.checks.tcp import TcpCheck
 from nerve.health import Result, State
-from nerve.maintenance import Maintenance, Maintenances
 from nerve.registrations import MAIN, Host, Registration
 from nerve.roster import Roster
 from nerve.services import announced
@@ -15,6 +14,7 @@ from nerve.settings import Announcement, FlapDamping, OtherRegistry, PublishLimi
 from smartstack.definition import Endpoint, OtherPlace, ServiceDefinition, expand
 from smartstack.forms import DirectoryUrl
 from smartstack.instance import Instance, decode
+from smartstack.maintenance import Maintenance, Maintenances
 from smartstack.registry.protocol import HeldNode, NodeId
 
 HOST = Host(address="10.0.0.5", instance_id="host5", labels={}, node_names="address")
