@@ -12,7 +12,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.pair import Host
 from tests.support.scripted import Reply, Request
-from tests.support.stage import PORT, QUIET, Answer, Client, Stage, ask, connect, queued, stat, statuses
+from tests.support.stage import PORT, QUIET, Client, Stage, ask, connect, cookie_of, queued, stat, statuses
 
 # Who gets a request
 
@@ -147,11 +147,6 @@ def test_a_full_queue_is_no_place_to_wait(stage: Stage) -> None:
 
 
 # A client comes back to its instance
-
-
-def cookie_of(answer: Answer) -> str:
-    """The cookie that an answer sets, empty when it sets none."""
-    return answer.headers.get("set-cookie", "").partition(";")[0]
 
 
 def come_back(host: Host, cookie: str, times: int = 10) -> set[tuple[str, str]]:

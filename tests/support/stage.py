@@ -79,6 +79,11 @@ class Stage:
         self.host.start()
 
 
+def cookie_of(answer: Answer) -> str:
+    """The cookie that an answer sets, empty when it sets none."""
+    return answer.headers.get("set-cookie", "").partition(";")[0]
+
+
 def statuses(host: Host, method: str = "GET", count: int = 20) -> Counter[int]:
     """The statuses of so many requests, each on a connection of its own."""
     return Counter(ask(host, method).status for _ in range(count))
