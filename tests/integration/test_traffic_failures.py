@@ -122,6 +122,27 @@ def test_the_first_retry_is_elsewhere_though_a_cookie_says_otherwise(stage: Stag
     assert (stat(stage.host, "wredis", "s1"), stat(stage.host, "wretr", "s1")) == (["1"], ["0"])
 
 
+def test_a_request_that_is_streamed_is_not_held_back(stage: Stage) -> None:
+    """An instance has the beginning of a request whose end is not written yet: only a short body of a known length
+    is waited for."""
+    actor = stage.play(1)
+    stage.start(**QUIET)
+    head = b"PUT / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(stage.host, head, b"5\r\nhello\r\n"):
+        eventually(lambda: actor.asked("PUT") == 1)
+
+
+def test_a_client_may_ask_before_it_sends(stage: Stage) -> None:
+    """`Expect: 100-continue` is answered, and then the request."""
+    stage.play(1)
+    stage.start(**QUIET)
+    head = b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    with connect(stage.host, head) as connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"hello")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
 # HAProxy's own check
 
 
