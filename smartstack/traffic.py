@@ -16,7 +16,7 @@ from smartstack.forms import (
     between,
     duration,
 )
-from smartstack.traffic_forms import LINE, RAW, RETRY_ON, TOKEN, URL_PATH, URL_TARGET
+from smartstack.traffic_forms import HEADER_VALUE, RAW, RETRY_ON, TOKEN, URL_PATH, URL_TARGET
 
 Mode = Literal["http", "tcp"]
 Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
@@ -26,6 +26,9 @@ ProxyProtocol = Literal["off", "v1", "v2"]
 Observe = Literal["connections", "answers", "off"]
 ToNothing = Literal["while_alive", "confirm"]
 Verify = Literal["required", "none"]
+
+HEADERS_LIMIT = 20
+"""Headers of one route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,26 +145,30 @@ class Bind:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """Requests that another service answers, or that have a time-out of their own. The longest path wins; of equally
-    long ones, the first."""
+    long ones, the one with more headers, then the first. The routes of `to` are not asked again."""
 
-    path: Annotated[str, "the beginning of the path", URL_PATH] = "/"
-    headers: Annotated[Mapping[Annotated[str, TOKEN], Annotated[str, LINE]], "each must have exactly this value"] = (
-        field(default_factory=dict)
-    )
+    path: Annotated[
+        str, "the beginning of the path: /api is /api and what is below, not /apix; /api/ is what is below", URL_PATH
+    ] = "/"
+    headers: Annotated[
+        Mapping[Annotated[str, TOKEN], Annotated[str, HEADER_VALUE]], "each must have exactly this value"
+    ] = field(default_factory=dict)
     to: Annotated[str | None, "the service that answers; absent: this one", INSTANCE_ID] = None
-    timeout: Annotated[float | None, "for a silent instance; absent: timeouts.server", DURATION] = None
+    timeout: Annotated[float | None, "for a silent instance; absent: timeouts.server of who answers", DURATION] = None
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules over several keys: the dotted key, and what is wrong."""
         if self.to is None and self.timeout is None:
             yield "", "changes nothing: give `to`, `timeout` or both"
+        if len(self.headers) > HEADERS_LIMIT:
+            yield "headers", f"must be at most {HEADERS_LIMIT}: HAProxy reads 64 words in a line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
     """Lines of HAProxy's configuration, for what these keys do not cover. Checked by HAProxy before they are used."""
 
-    frontend: Annotated[tuple[str, ...], "at the end of the service's frontend", RAW] = ()
+    frontend: Annotated[tuple[str, ...], "in the service's frontend, before its routes' use_backend lines", RAW] = ()
     backend: Annotated[tuple[str, ...], "in the service's backend, before its servers", RAW] = ()
 
 
@@ -218,6 +225,17 @@ class Proxy:
             yield "hash", f"has no meaning for balance: {self.balance}"
         if self.mode == "tcp":
             yield from self._http_only()
+        for index, bind in enumerate(self.also_listen):
+            if bind.address in self.addresses[: len(self.listen) + index]:
+                yield "also_listen", f"has {bind.address}, which is an address of the service already"
+        if not self.addresses:
+            for key, value in (
+                ("routes", self.routes),
+                ("raw.frontend", self.raw.frontend),
+                ("limits.clients", self.limits.clients),
+            ):
+                if value:
+                    yield key, "is about this service's own clients, and has no meaning without listen"
 
     def _http_only(self) -> Iterable[tuple[str, str]]:
         if not self.addresses:

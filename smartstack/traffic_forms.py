@@ -13,6 +13,7 @@ _RETRY_STATUSES = (401, 403, 404, 408, 425, 500, 501, 502, 503, 504)
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500}")
 _URL_TARGET = re.compile(_URL_PATH.pattern + r"(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500})?")
+_HEADER_LIMIT = 1000
 _RAW_LIMIT = 20_000
 _RAW_WORD = re.compile(r"[a-z][a-z0-9_-]*(?= |$)")
 _SECTIONS = frozenset(
@@ -43,10 +44,12 @@ def _url_target(value: Any) -> str:
     return value
 
 
-def _line(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable() or len(value) > 1000:
-        raise ValueError("must be one line of text, not empty")
-    return value
+def _header_value(value: Any) -> str:
+    plain = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not plain or not 0 < len(value) <= _HEADER_LIMIT or value != value.strip():
+        quotes = "; put it in quotes" if isinstance(value, int | float | bool) else ""
+        raise ValueError(f"must be one line of ASCII text, not empty, without spaces at its ends{quotes}")
+    return str(value)
 
 
 def _raw(value: Any) -> tuple[str, ...]:
@@ -86,7 +89,8 @@ TOKEN = Form(_token, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
 
 URL_PATH = Form(_url_path, {"type": "string", "pattern": f"^{_URL_PATH.pattern}$"})
 URL_TARGET = Form(_url_target, {"type": "string", "pattern": f"^{_URL_TARGET.pattern}$"})
-LINE = Form(_line, {"type": "string", "minLength": 1})
+HEADER_VALUE = Form(_header_value, {"type": "string", "minLength": 1, "maxLength": _HEADER_LIMIT})
+"""Without spaces at its ends, which are no part of a header's value in HTTP."""
 RETRY_ON = Form(_retry_on, {"enum": [*_RETRY_EVENTS, *_RETRY_STATUSES]}, _write_retry_on)
 """The field holds a status as text."""
 RAW = Form(_raw, {"type": "string"}, "\n".join)

@@ -23,6 +23,7 @@ from synapse.offers import Offers, Surroundings
 from synapse.orders import Order
 from synapse.placement import Seen
 from synapse.plan import Plan
+from synapse.problems import Problems
 from synapse.provenance import Provenance
 from synapse.publisher import Publisher
 from synapse.reload import Reloader
@@ -33,7 +34,7 @@ from synapse.sources import Sources
 from synapse.status import Snapshot
 from synapse.store import Store
 from synapse.teller import Teller
-from synapse.using import offered, unknown_names
+from synapse.using import offered
 from synapse.wanted import Wanting
 
 LIVE = (
@@ -110,11 +111,13 @@ class Synapse:
         kept = (running.proxies, running.texts) if running else ({}, {})
         self._wanting = Wanting(self._renderer(settings.haproxy), *kept)
         file = ConfigurationFile(places.configuration, binary)
+        provenance = Provenance(settings.services)
+        self._problems = Problems(configuration, self._wanting, provenance)
         self._reloader = Reloader(
             process=self.process,
             configuration=file,
             wanting=self._wanting,
-            provenance=Provenance(settings.services),
+            provenance=provenance,
             store=self._store,
             running=running,
             interval_seconds=settings.haproxy.reload_interval,
@@ -207,16 +210,8 @@ class Synapse:
 
     def problems(self) -> Mapping[str, tuple[Problem, ...]]:
         """What is wrong with the configuration, by service; "" for the host's own file."""
-        problems = dict(self.configuration.view.problems)
-        host = (*self.configuration.problems, *unknown_names(self.configuration), *self._template_problems)
-        if self._wanting.template_problem is not None:
-            message = f"{self._wanting.template_problem}; its last good text is used"
-            host = (*host, Problem(path=self.configuration.path, key="haproxy.templates", message=message))
-        outputs = self.publisher.problems
-        host = (*host, *(Problem(path=self.configuration.path, key="outputs", message=why) for why in outputs))
-        if host:
-            problems[""] = (*problems.get("", ()), *host)
-        return problems
+        outputs = (Problem(path=self.configuration.path, key="outputs", message=why) for why in self.publisher.problems)
+        return self._problems.gather((*self._template_problems, *outputs))
 
     def stop(self) -> None:
         """End what was started; HAProxy goes on, unless the settings say otherwise."""

@@ -6,7 +6,7 @@ come and go by changing slots at run time, so that HAProxy is reloaded only when
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from smartstack.traffic import Proxy
 from synapse.placement import Placement, Role, Seen
@@ -88,14 +88,16 @@ class SlotLine:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One service as HAProxy should offer it. `targets` are sorted by address; `slots` is how many there should be,
-    and `backups` how many more that are used only when none of those serves. `kept`: by the text that it had when it
-    was good, because it cannot be rendered any more."""
+    and `backups` how many more that are used only when none of those serves. `absent` are the services that its routes
+    lead to and that cannot answer, with why. `kept`: by the text that it had when it was good, because it cannot be
+    rendered any more."""
 
     name: str
     proxy: Proxy
     targets: tuple[Target, ...]
     slots: int
     backups: int = 0
+    absent: Mapping[str, str] = field(default_factory=dict)
     kept: bool = False
 
 

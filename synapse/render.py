@@ -15,8 +15,8 @@ import jinja2
 
 import haproxy_templates
 from smartstack.errors import SmartStackError
-from smartstack.forms import Listen, UnixSocket
 from synapse.backend import backend, milliseconds
+from synapse.frontend import frontend
 from synapse.plan import Structure
 from synapse.proxy import (
     BACKUP_SLOT,
@@ -89,11 +89,13 @@ class Renderer:
 
     def text(self, service: Service, seats: Mapping[str, Target]) -> str:
         """One service's sections; `seats` says which slot has which target. Raises `TemplateError`."""
+        front = frontend(service.name, service.proxy, service.absent)
         return self._render(
             "service.cfg.j2",
             name=service.name,
             proxy=service.proxy,
-            binds=[bind(listen) for listen in service.proxy.addresses],
+            binds=front.binds,
+            frontend=front,
             backend=backend(service.name, service.proxy, self._version),
             slots=slot_lines(service, seats),
             backups=service.backups > 0,
@@ -165,11 +167,6 @@ def slot_lines(service: Service, seats: Mapping[str, Target]) -> list[SlotLine]:
 
 def _numbered(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number}" for number in range(1, count + 1)]
-
-
-def bind(listen: Listen) -> str:
-    """The address of a `bind` line."""
-    return f"unix@{listen.path}" if isinstance(listen, UnixSocket) else str(listen)
 
 
 def _line(name: str, target: Target | None, balance: str) -> SlotLine:

@@ -2,14 +2,16 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from smartstack.traffic import Proxy
-from synapse.fragments import DESCRIPTION, slot_counts, with_slots
+from synapse.fragments import DESCRIPTION, slot_counts, with_dead_ends, with_slots
 from synapse.offers import Offer
 from synapse.plan import Structure
 from synapse.proxy import Admin, Observed, Refusal, Service, Slot, Target, slot_count, targets
 from synapse.quarantine import Candidate, holds
 from synapse.render import Renderer, TemplateError, digest, seat, slot_lines
+from synapse.routing import Routing
 from synapse.standing import Stand, Standing
 
 
@@ -21,11 +23,14 @@ class Wanted:
     structure: Structure
 
 
+_Shape: TypeAlias = tuple[Proxy, int, int, Mapping[str, str], bool]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rendered:
     """A service's text with every slot empty, while that is worth keeping, and its digest. `shape` is what it is of."""
 
-    shape: tuple[Proxy, int, int, bool]
+    shape: _Shape
     digest: str
     text: str
 
@@ -36,6 +41,7 @@ class Wanting:
     `accepted` is the `proxy` part of each definition that a running HAProxy was started with, `texts` what it made:
     what a service falls back to while its new one is refused, so that a mistake leaves it as it was.
     `template_problem` is what keeps the template of the global part from use, while the text that it made last is used.
+    `routing` says whose routes lead where.
     """
 
     def __init__(
@@ -43,6 +49,8 @@ class Wanting:
     ) -> None:
         self.standing = Standing(accepted, texts or {})
         self.template_problem: str | None = None
+        self.routing = Routing()
+        self._waiting: dict[str, None] = {}
         self._renderer = renderer
         self._services: dict[str, Service] = {}
         self._rendered: dict[str, _Rendered] = {}
@@ -64,20 +72,12 @@ class Wanting:
     ) -> Wanted:
         """Take in the offers that changed. Raises `TemplateError` when the global part cannot be rendered, or a service
         that runs cannot be offered as it runs: a template that broke takes nothing away."""
-        for name in changed:
-            service = self._service(name, offers[name], observed, may_shrink=may_shrink) if name in offers else None
-            if service is None:
-                for kept in (self._services, self._rendered, self._texts):
-                    kept.pop(name, None)
-                if name not in offers:
-                    self.standing.forget(name)
-            else:
-                self._services[name] = service
+        looked_at = self._look_at(offers, changed, observed, may_shrink=may_shrink)
         before = self._structure.digests if self._structure is not None else {}
         if (
             self._structure is None
             or before.keys() - {""} != self._rendered.keys()
-            or any(before[name] != self._rendered[name].digest for name in changed if name in self._rendered)
+            or any(before[name] != self._rendered[name].digest for name in looked_at if name in self._rendered)
         ):
             self._structure = self._make_structure()
         if observed is not None and observed.description == self._structure.description:
@@ -121,7 +121,9 @@ class Wanting:
 
     def accept(self) -> None:
         """HAProxy runs with what is wanted now."""
-        texts = {name: rendered.text for name, rendered in self._rendered.items() if rendered.text}
+        # A kept text stays as it was made, whatever stands in its slots and wherever its routes lead now.
+        fresh = (name for name, service in self._services.items() if not service.kept)
+        texts = {name: self._rendered[name].text for name in fresh if self._rendered[name].text}
         if self.template_problem is not None:
             texts[""] = self.standing.texts[""]
         elif self._renderer.keeps:
@@ -149,6 +151,31 @@ class Wanting:
                 cached = self._texts[name] = (service, seats, self._text(service, seats))
             parts[name] = cached[2]
         return self._renderer.file(wanted.structure, parts, self._kept_global(wanted.structure.description))
+
+    def _look_at(
+        self, offers: Mapping[str, Offer], changed: Collection[str], observed: Observed | None, *, may_shrink: bool
+    ) -> set[str]:
+        """Bring these services up to date, and those whose routes lead to one that came or went; answer which."""
+        # Those with routes last: what they lead to is known by then.
+        self._waiting.update(dict.fromkeys(sorted(changed, key=lambda name: _has_routes(offers.get(name)))))
+        looked_at = set()
+        while self._waiting:
+            name = next(iter(self._waiting))
+            offer = offers.get(name)
+            service = self._service(name, offer, observed, may_shrink=may_shrink) if offer is not None else None
+            del self._waiting[name]
+            looked_at.add(name)
+            if service is None:
+                for kept in (self._services, self._rendered, self._texts):
+                    kept.pop(name, None)
+                if offer is None:
+                    self.standing.forget(name)
+            else:
+                self._services[name] = service
+            definition = None if offer is None else offer.definition
+            routers = self.routing.take(name, definition, None if service is None else service.proxy)
+            self._waiting.update(dict.fromkeys(routers))
+        return looked_at
 
     def _service(self, name: str, offer: Offer, observed: Observed | None, *, may_shrink: bool) -> Service | None:
         """The service as it should be, by its last accepted definition while the new one is refused; None when it is
@@ -193,7 +220,8 @@ class Wanting:
         kept = stand is Stand.KEPT
         if kept and not slot_counts(self.standing.texts[name])[1]:
             backups, chosen = 0, tuple(replace(target, backup=False) for target in chosen)
-        return Service(name=name, proxy=proxy, targets=chosen, slots=slots, backups=backups, kept=kept)
+        absent = self.routing.absent(name, proxy)
+        return Service(name=name, proxy=proxy, targets=chosen, slots=slots, backups=backups, absent=absent, kept=kept)
 
     def _render(self, service: Service) -> None:
         """Bring the service's digest up to date. Raises `TemplateError`."""
@@ -206,7 +234,7 @@ class Wanting:
         kept = self.standing.texts.get(service.name) if service.kept else None
         if kept is None:
             return self._renderer.text(service, seats)
-        return with_slots(kept, slot_lines(service, seats))
+        return with_dead_ends(with_slots(kept, slot_lines(service, seats)), service.absent)
 
     def _make_structure(self) -> Structure:
         digests = {name: rendered.digest for name, rendered in self._rendered.items()}
@@ -225,8 +253,12 @@ class Wanting:
         return self.standing.texts[""].replace(DESCRIPTION, description)
 
 
-def _shape(service: Service) -> tuple[Proxy, int, int, bool]:
-    return service.proxy, service.slots, service.backups, service.kept
+def _has_routes(offer: Offer | None) -> bool:
+    return offer is not None and offer.definition.proxy is not None and bool(offer.definition.proxy.routes)
+
+
+def _shape(service: Service) -> _Shape:
+    return service.proxy, service.slots, service.backups, service.absent, service.kept
 
 
 def _made(renderer: Renderer, service: Service, kept: str | None = None) -> _Rendered:

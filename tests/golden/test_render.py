@@ -1,7 +1,8 @@
 """Golden cases of haproxy.cfg: `render/NAME.yaml` is what is wanted, `render/NAME.cfg` the whole file for it.
 
 A case has `services` (by name: `proxy` as in the definition's file, `instances` as in the registry, and, where it
-matters, `seated`, which slots of the running HAProxy have whom), `haproxy` (as in synapse.yaml), `version`, and
+matters, `seated`, which slots of the running HAProxy have whom, and `absent`, which services its routes lead to in
+vain, with why), `haproxy` (as in synapse.yaml), `version`, and
 `templates` (the name of a directory beside it, with a site's own templates). Adding a case is adding the two files;
 `python -m tests.golden.test_render` writes the `.cfg` of every case anew.
 """
@@ -68,7 +69,8 @@ def service(name: str, fields: Mapping[str, Any]) -> Service:
     found = [instance(payload) for payload in fields.get("instances", [])]
     instances = one_per_address(Record(node=str(number), instance=one) for number, one in enumerate(found))
     wanted = targets(placed(instances), definition.proxy)
-    return Service(name=name, proxy=definition.proxy, targets=wanted, slots=slot_count(None, len(wanted)))
+    slots, absent = slot_count(None, len(wanted)), fields.get("absent", {})
+    return Service(name=name, proxy=definition.proxy, targets=wanted, slots=slots, absent=absent)
 
 
 def instance(payload: Any) -> Instance:

@@ -34,13 +34,14 @@ SHAPES = [
     r"",
     rf"(frontend|backend) {WORD}",
     r"    mode (http|tcp)",
-    rf"    bind ({ADDRESS}|unix@/[A-Za-z0-9_./-]+)",
+    rf"    bind ({ADDRESS}|unix@/[A-Za-z0-9_./-]+ mode 666)",
     r"    timeout (client|client-fin|server|server-fin|connect|queue|tunnel|check|http-keep-alive) \d+ms",
     rf'    http-request return status 503 content-type text/plain string "no live instance of {WORD}\\n" '
     rf"if {{ nbsrv\({WORD}\) eq 0 }} !{{ stopping }}",
     rf"    default_backend {WORD}",
     rf"    balance (leastconn|roundrobin|random|source|uri (path-only|whole)|hdr\({TOKEN}\)|hash req\.cook\({TOKEN}\)|"
     rf"url_param {TOKEN})",
+    r"    http-request set-timeout server var\(txn\.timeout\) if { var\(txn\.timeout\) -m found }",
     r"    hash-type consistent",
     r"    hash-balance-factor \d{3,4}",
     r"    retries \d{1,2}",

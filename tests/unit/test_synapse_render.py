@@ -8,8 +8,9 @@ import pytest
 
 from smartstack.forms import Listen, TcpAddress, UnixSocket
 from synapse.backend import milliseconds
+from synapse.frontend import bind
 from synapse.proxy import Service, Target
-from synapse.render import Renderer, TemplateError, bind, seat, slot_names
+from synapse.render import Renderer, TemplateError, seat, slot_names
 from synapse.settings import HAProxySettings
 from tests.support.definitions import proxy
 
@@ -93,11 +94,11 @@ def test_a_duration_as_haproxy_writes_it(seconds: float, text: str) -> None:
     [
         (TcpAddress("127.0.0.1", 3210), "127.0.0.1:3210"),
         (TcpAddress("::", 3210), "[::]:3210"),
-        (UnixSocket("/run/web.sock"), "unix@/run/web.sock"),
+        (UnixSocket("/run/web.sock"), "unix@/run/web.sock mode 666"),
     ],
 )
 def test_an_address_as_haproxy_writes_it(listen: Listen, text: str) -> None:
-    """IPv6 in brackets, unix sockets by their kind."""
+    """IPv6 in brackets, unix sockets by their kind, for everybody who may enter their directory."""
     assert bind(listen) == text
 
 
