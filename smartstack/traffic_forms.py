@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from smartstack.addresses import host_name
 from smartstack.model import Form
 
 _RETRY_EVENTS = ("connection", "empty", "timeout", "junk")
@@ -15,6 +16,7 @@ _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500}")
 _URL_TARGET = re.compile(_URL_PATH.pattern + r"(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500})?")
 _HEADER_LIMIT = 1000
 _RAW_LIMIT = 20_000
+_RAW_MODIFIER = re.compile(r"^(no|default) +")
 _RAW_WORD = re.compile(r"[a-z][a-z0-9_-]*(?= |$)")
 _SECTIONS = frozenset(
     {
@@ -30,6 +32,13 @@ def _token(value: Any) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise ValueError("must be a name of letters, digits, '-', '_' and '.'")
     return value
+
+
+def _server_name(value: Any) -> str:
+    name = host_name(value) if isinstance(value, str) else None
+    if name is None:
+        raise ValueError("must be a host name: HAProxy verifies no IP addresses in certificates")
+    return name
 
 
 def _url_path(value: Any) -> str:
@@ -60,7 +69,7 @@ def _raw(value: Any) -> tuple[str, ...]:
     if not all(line.isprintable() for line in lines):
         raise ValueError(f"{wanted}, without control characters")
     for line in lines:
-        word = _RAW_WORD.match(line)
+        word = _RAW_WORD.match(_RAW_MODIFIER.sub("", line))
         if line and not line.startswith("#") and word is None:
             raise ValueError(f"{wanted}, each beginning with one of its words, without quotes")
         if word is not None and word[0] in _SECTIONS:
@@ -86,6 +95,9 @@ def _write_retry_on(value: str) -> int | str:
 
 TOKEN = Form(_token, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
 """A header's, a cookie's or a query parameter's name."""
+
+SERVER_NAME = Form(_server_name, {"type": "string", "minLength": 1, "pattern": r"^[A-Za-z0-9_.-]+$"})
+"""A name that a certificate may have."""
 
 URL_PATH = Form(_url_path, {"type": "string", "pattern": f"^{_URL_PATH.pattern}$"})
 URL_TARGET = Form(_url_target, {"type": "string", "pattern": f"^{_URL_TARGET.pattern}$"})

@@ -79,7 +79,13 @@ def test_the_texts_that_a_sites_templates_made_come_back(directory: str) -> None
     running = Store(directory).load_running()
     assert running is not None
     assert running.texts == texts
-    bad = {"": "global\n", "web": "backend web", "api": "backend web\n", "v6": 1, "other": "backend other\n"}
+    bad: dict[str, Any] = {
+        "": "global\n",
+        "web": "backend web",
+        "api": "backend web\n",
+        "v6": 1,
+        "other": "backend other\n",
+    }
     Store(directory).save_running(dataclasses.replace(RUNNING, texts=bad))
     assert Store(directory).load_running() == RUNNING
 
