@@ -16,7 +16,7 @@ from smartstack.forms import (
     between,
     duration,
 )
-from smartstack.traffic_forms import HEADER_VALUE, RAW, RETRY_ON, TOKEN, URL_PATH, URL_TARGET
+from smartstack.traffic_forms import HEADER_VALUE, RAW, RETRY_ON, SERVER_NAME, TOKEN, URL_PATH, URL_TARGET
 
 Mode = Literal["http", "tcp"]
 Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
@@ -94,7 +94,9 @@ class Health:
     rise: Annotated[int, "passes in a row that bring it back", between(1, 100)] = 1
     fall: Annotated[int, "failures in a row that take it out", between(1, 100)] = 2
     observe: Annotated[Observe, "also watch the clients' connections, or the answers (5xx)"] = "connections"
-    errors: Annotated[int, "so many observed errors in a row take it out", between(1, 1000)] = 3
+    errors: Annotated[
+        int | None, "so many observed errors in a row take it out; 3, or 1 where locality has others", between(1, 1000)
+    ] = None
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules over several keys: the dotted key, and what is wrong."""
@@ -112,25 +114,41 @@ class Sticky:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceTls:
-    """TLS to the instances. Each must prove who it is, unless `verify: none` says otherwise."""
+    """TLS to the instances, for requests and for HAProxy's own check. Each instance must prove who it is, unless
+    `verify: none` says otherwise."""
 
-    ca: Annotated[str | None, "the CAs that are believed, as PEM", PATH] = None
-    certificate: Annotated[str | None, "what we show (mutual TLS): certificate and key in one PEM file", PATH] = None
-    server_name: Annotated[str | None, "the name that the certificate must have, and that is asked for (SNI)"] = None
+    ca: Annotated[str | None, "PEM file of the authorities that are believed", PATH] = None
+    certificate: Annotated[
+        str | None, "PEM file of what we show (mutual TLS), with the certificates that signed it", PATH
+    ] = None
+    key: Annotated[str | None, "PEM file of its key, if not in the same file; without a passphrase", PATH] = None
+    server_name: Annotated[
+        str | None,
+        "the name that is asked for (SNI) and that the certificate must have; absent: none is asked for, and any "
+        "certificate of these authorities will do",
+        SERVER_NAME,
+    ] = None
     verify: Annotated[Verify, "none believes everybody: only for a migration"] = "required"
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules over several keys: the dotted key, and what is wrong."""
         if self.verify == "required" and self.ca is None:
-            yield "ca", "is missing: the CAs that are believed (or verify: none)"
+            yield "ca", "is missing: the authorities that are believed (or verify: none)"
+        if self.verify == "none" and self.ca is not None:
+            yield "ca", "is of no use with verify: none"
+        if self.key is not None and self.certificate is None:
+            yield "key", "needs a certificate beside it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenTls:
     """TLS from the clients."""
 
-    certificate: Annotated[str, "certificate and key in one PEM file", PATH]
-    client_ca: Annotated[str | None, "clients must show a certificate of one of these CAs", PATH] = None
+    certificate: Annotated[str, "PEM file of what we show, with the certificates that signed it", PATH]
+    key: Annotated[str | None, "PEM file of its key, if not in the same file; without a passphrase", PATH] = None
+    client_ca: Annotated[
+        str | None, "PEM file of authorities: clients must show a certificate of one of these", PATH
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +205,9 @@ class Proxy:
     balance: Annotated[Balance, "how an instance is picked; hash is as `hash` says"] = "leastconn"
     hash: Annotated[Hash, "what balance: hash goes by"] = Hash()
     timeouts: Annotated[Timeouts, "how long to wait for whom"] = Timeouts()
-    retries: Annotated[int, "how often a request that no instance has answered is tried again", between(0, 10)] = 2
+    retries: Annotated[
+        int | None, "how often a request that nobody has answered is tried again; 2, or 5 with locality", between(0, 10)
+    ] = None
     retry_on: Annotated[tuple[Annotated[str, RETRY_ON], ...], "what is tried again, at another instance"] = (
         "connection",
         "empty",

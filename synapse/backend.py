@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smartstack.traffic import Hash, Proxy
+from synapse.tls import server_words
 
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """Methods that mean the same sent twice (RFC 9110, 9.2.2), and that a proxy may therefore send twice."""
@@ -26,8 +27,9 @@ _PROXY_PROTOCOL = {"v1": "send-proxy", "v2": "send-proxy-v2"}
 class Backend:
     """What a template needs beside the definition itself. Where a text is empty, there is no such line.
 
-    `balance` and `hash_type` are what follows these words; `load_limit` is the `hash-balance-factor`. `retry_on` is
-    what a request is sent again for, and only if it has one of `retry_methods`, or any method where that is empty.
+    `balance`, `hash_type` and `retries` are what follows these words; `load_limit` is the `hash-balance-factor`.
+    `retry_on` is what a request is sent again for, and only if it has one of `retry_methods`, or any method where that
+    is empty.
     `cookie` is what follows the word, `cookie_key` the secret of its values: that of the service, on every host, so
     that a client keeps its instance when it comes by another host. `health_host` is the Host header of the health
     check. `server` are the words of every server line.
@@ -36,6 +38,7 @@ class Backend:
     balance: str
     hash_type: str
     load_limit: int | None
+    retries: int
     retry_on: str
     retry_methods: str
     cookie: str
@@ -44,21 +47,28 @@ class Backend:
     server: str
 
 
-def backend(name: str, proxy: Proxy, version: tuple[int, int]) -> Backend:
-    """The backend of a service, for this version of HAProxy."""
+def backend(name: str, proxy: Proxy, version: tuple[int, int], *, backups: bool = False) -> Backend:
+    """The backend of a service, for this version of HAProxy; with `backups`, others take over where the near ones end.
+
+    A zone that is lost at a stroke refuses one request after the other: with one error an instance is out, and a
+    request that met five of them comes to the next ring. Without others to take over, an instance gets more patience.
+    """
     http = proxy.mode == "http"
     on_ring = proxy.balance in ("source", "hash")
-    retry_on = _retry_on(proxy) if http and proxy.retries else ""
+    retries = proxy.retries if proxy.retries is not None else 5 if backups else 2
+    errors = proxy.health.errors if proxy.health.errors is not None else 1 if backups else 3
+    retry_on = _retry_on(proxy) if http and retries else ""
     return Backend(
         balance=_hash(proxy.hash) if proxy.balance == "hash" else proxy.balance,
         hash_type="consistent" if on_ring else "",
         load_limit=proxy.hash.load_limit if proxy.balance == "hash" else None,
+        retries=retries,
         retry_on=retry_on,
         retry_methods="" if proxy.retry_all_methods or not retry_on else " ".join(IDEMPOTENT),
         cookie=_cookie(proxy),
         cookie_key=name if proxy.sticky else "",
         health_host=proxy.health.host or name,
-        server=" ".join(_server(proxy, by_address=on_ring and version >= (3, 0))),
+        server=" ".join(_server(proxy, errors, by_address=on_ring and version >= (3, 0))),
     )
 
 
@@ -89,13 +99,13 @@ def _cookie(proxy: Proxy) -> str:
     return words if proxy.sticky.max_idle is None else f"{words} maxidle {round(proxy.sticky.max_idle)}s"
 
 
-def _server(proxy: Proxy, *, by_address: bool) -> Iterator[str]:
+def _server(proxy: Proxy, errors: int, *, by_address: bool) -> Iterator[str]:
     health = proxy.health
     yield f"inter {milliseconds(health.interval)}"
     yield f"fastinter {milliseconds(health.fast_interval)} downinter {milliseconds(health.fast_interval)}"
     yield f"fall {health.fall} rise {health.rise}"
     if health.observe != "off":
-        yield f"observe {_OBSERVED[health.observe]} error-limit {health.errors} on-error mark-down"
+        yield f"observe {_OBSERVED[health.observe]} error-limit {errors} on-error mark-down"
     if proxy.limits.instance is not None:
         yield f"maxconn {proxy.limits.instance}"
     if proxy.limits.instance_queue is not None:
@@ -106,6 +116,7 @@ def _server(proxy: Proxy, *, by_address: bool) -> Iterator[str]:
         yield f"{_PROXY_PROTOCOL[proxy.send_proxy]} check-send-proxy"
     if by_address:
         yield "hash-key addr-port"
+    yield from server_words(proxy.tls, proxy.mode)
     yield "pool-purge-delay 1s"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from smartstack.definition import ServiceDefinition
 from smartstack.instance import Instance
 from smartstack.registry.protocol import Listing, Unknown
-from synapse.placement import NOTHING_SEEN, Placement, Seen, place
+from synapse.placement import NOTHING_SEEN, Here, Placement, Seen, place
 from synapse.selection import Choice, FloorPolicy, Memory, Origin, choose
 
 
@@ -18,6 +18,11 @@ class Offer:
     known: Listing | Unknown
     choice: Choice
     placement: Placement
+
+    @property
+    def due(self) -> float | None:
+        """When it changes by itself, in seconds of a monotonic clock; None when only news can change it."""
+        return min((due for due in (self.choice.due, self.placement.due) if due is not None), default=None)
 
     @property
     def watched(self) -> bool:
@@ -41,21 +46,12 @@ class Surroundings:
     session: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Nearby:
-    """The part of the surroundings that one service depends on."""
-
-    labels: Mapping[str, str]
-    held: frozenset[str]
-    seen: Seen
-
-
 class Offers:
     """The offers of all services, and what selection remembers of each."""
 
     def __init__(self, good: Mapping[str, tuple[Instance, ...]]) -> None:
         self._memories = {name: Memory(good=instances) for name, instances in good.items()}
-        self._nearby: dict[str, _Nearby] = {}
+        self._here: dict[str, Here] = {}
         self.by_name: dict[str, Offer] = {}
 
     def remember(self, name: str, instances: tuple[Instance, ...]) -> None:
@@ -89,16 +85,17 @@ class Offers:
         surroundings = surroundings or Surroundings()
         changed = {name for name in self.by_name if name not in definitions}
         for name in changed:
-            for kept in (self.by_name, self._memories, self._nearby):
+            for kept in (self.by_name, self._memories, self._here):
                 kept.pop(name, None)
         for name, definition in definitions.items():
             before = self.by_name.get(name)
-            nearby = _Nearby(
+            here = Here(
                 labels=surroundings.labels,
                 held=surroundings.held.get(name, frozenset()),
                 seen=surroundings.seen.get(name, NOTHING_SEEN),
+                limit=definition.proxy.limits.instance if definition.proxy else None,
             )
-            if not self._is_news(name, definition, known[name], nearby, now, accepted=name in surroundings.accepted):
+            if not self._is_news(name, definition, known[name], here, now, accepted=name in surroundings.accepted):
                 continue
             memory = self._memories.get(name, Memory())
             if definition.leader_only and len(memory.good or ()) > 1:
@@ -108,19 +105,19 @@ class Offers:
                 memory,
                 _policy(definition),
                 now,
-                seen=nearby.seen,
+                seen=here.seen,
                 session=surroundings.session,
                 accepted=name in surroundings.accepted,
             )
             self._memories[name] = choice.memory
-            self._nearby[name] = nearby
+            self._here[name] = here
             placement = place(
                 choice.instances,
                 where=definition.where,
                 locality=definition.locality,
-                labels=nearby.labels,
-                held=nearby.held,
-                seen=nearby.seen,
+                here=here,
+                before=before.placement if before else None,
+                now=now,
             )
             self.by_name[name] = Offer(definition=definition, known=known[name], choice=choice, placement=placement)
             if before is None or before.definition is not definition or _differ(before, self.by_name[name]):
@@ -129,18 +126,18 @@ class Offers:
 
     def due(self) -> float | None:
         """When an offer changes by itself, in seconds of that clock; None when none will."""
-        return min((offer.choice.due for offer in self.by_name.values() if offer.choice.due is not None), default=None)
+        return min((offer.due for offer in self.by_name.values() if offer.due is not None), default=None)
 
-    def watched(self) -> tuple[str, ...]:
+    def watched(self) -> dict[str, Offer]:
         """The services of whose instances HAProxy has to be asked now and then."""
-        return tuple(name for name, offer in self.by_name.items() if offer.watched)
+        return {name: offer for name, offer in self.by_name.items() if offer.watched}
 
     def _is_news(
         self,
         name: str,
         definition: ServiceDefinition,
         known: Listing | Unknown,
-        nearby: _Nearby,
+        here: Here,
         now: float,
         *,
         accepted: bool,
@@ -148,7 +145,7 @@ class Offers:
         before = self.by_name.get(name)
         if before is None or before.definition is not definition or before.known is not known or accepted:
             return True
-        return self._nearby[name] != nearby or (before.choice.due is not None and now >= before.choice.due)
+        return self._here[name] != here or (before.due is not None and now >= before.due)
 
 
 def _policy(definition: ServiceDefinition) -> FloorPolicy:
@@ -167,5 +164,6 @@ def _differ(before: Offer, after: Offer) -> bool:
         before.choice.instances != after.choice.instances
         or before.choice.origin is not after.choice.origin
         or before.choice.refused != after.choice.refused
-        or before.placement != after.placement
+        or before.placement.members != after.placement.members
+        or before.placement.rings != after.placement.rings
     )

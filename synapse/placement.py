@@ -5,11 +5,12 @@ the reason, so that nobody has to ask why one gets no traffic.
 """
 
 import enum
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from smartstack.instance import Instance
 from smartstack.locality import Condition, Locality, Where
+from synapse.rings import Load, Ring, Standing, choose_rings, ring_names, ring_of
 
 
 class Role(enum.Enum):
@@ -27,11 +28,13 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What the running HAProxy finds of one service's instances, by address; `full`: requests wait for a free place."""
+    """What the running HAProxy finds of one service's instances, by address, and how many requests are under way
+    and wait for a free place, where it was asked for that."""
 
     up: frozenset[str] = frozenset()
     down: frozenset[str] = frozenset()
-    full: bool = False
+    current: int = 0
+    queued: int = 0
 
 
 NOTHING_SEEN = Seen()
@@ -48,22 +51,17 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ring:
-    """One ring of instances: `zone=us-east-1a`. `used`: its instances take traffic as primaries."""
-
-    name: str
-    registered: int
-    ready: int
-    used: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Every instance in the order of addresses; the rings, the nearest first; and why the rings are used that are."""
+    """Every instance in the order of addresses; the rings, the nearest first; and why the rings are used that are.
+
+    `due` is when it changes by itself, in seconds of a monotonic clock; None when only news can change it.
+    """
 
     members: tuple[Placed, ...] = ()
     rings: tuple[Ring, ...] = ()
     reason: str = ""
+    standing: Standing | None = None
+    due: float | None = None
 
     @property
     def used(self) -> tuple[Placed, ...]:
@@ -71,26 +69,74 @@ class Placement:
         return tuple(placed for placed in self.members if placed.role is not Role.OUT)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """What a placement depends on besides the instances: this host's labels, the addresses that are held on it, what
+    HAProxy finds, and how much one instance may have to do at once (None: any number)."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()
+    seen: Seen = NOTHING_SEEN
+    limit: int | None = None
+
+
 def place(
     instances: Sequence[Instance],
     *,
     where: Where,
     locality: Locality | None,
-    labels: Mapping[str, str],
-    held: Collection[str] = (),
-    seen: Seen = NOTHING_SEEN,
+    here: Here,
+    before: Placement | None = None,
+    now: float = 0.0,
 ) -> Placement:
-    """The placement of these instances for clients on a host with these labels."""
-    members = []
-    for instance in instances:
-        unmet = next((each for each in where if not holds(each, dict(instance.labels))), None)
-        if unmet is not None:
-            members.append(Placed(instance=instance, role=Role.OUT, reason=f"where: {in_words(unmet)}"))
-        elif instance.address in held:
-            members.append(Placed(instance=instance, role=Role.HELD, reason="held on this host"))
-        else:
-            members.append(Placed(instance=instance, role=Role.PRIMARY))
-    return Placement(members=tuple(members))
+    """The placement of these instances here. `before` is the last one, `now` of a monotonic clock in seconds."""
+    members = [_placed(instance, where, locality, here) for instance in instances]
+    if locality is None:
+        return Placement(members=tuple(members))
+    names = ring_names(locality, here.labels)
+    counts = [_count(members, ring, here.seen) for ring in range(len(names))]
+    load = Load(current=here.seen.current, queued=here.seen.queued, limit=here.limit)
+    standing, due, reason = choose_rings(counts, locality, load, before.standing if before else None, now)
+    return Placement(
+        members=tuple(
+            replace(placed, role=Role.BACKUP, reason=f"{names[placed.ring]} is not needed")
+            if placed.role is Role.PRIMARY and placed.ring >= standing.used
+            else placed
+            for placed in members
+        ),
+        rings=tuple(
+            Ring(name=name, registered=registered, ready=ready, used=ring < standing.used)
+            for ring, (name, (registered, ready)) in enumerate(zip(names, counts, strict=True))
+        ),
+        reason=reason,
+        standing=standing,
+        due=due,
+    )
+
+
+def _placed(instance: Instance, where: Where, locality: Locality | None, here: Here) -> Placed:
+    ring = 0 if locality is None else ring_of(instance, locality, here.labels)
+    unmet = next((each for each in where if not holds(each, dict(instance.labels))), None)
+    if unmet is not None:
+        return Placed(instance=instance, role=Role.OUT, ring=ring, reason=f"where: not {in_words(unmet)}")
+    if instance.address in here.held:
+        return Placed(instance=instance, role=Role.HELD, ring=ring, reason="held on this host")
+    return Placed(instance=instance, role=Role.PRIMARY, ring=ring)
+
+
+def _count(members: Sequence[Placed], ring: int, seen: Seen) -> tuple[int, int]:
+    """How many of a ring are meant to serve, and how many of them can as far as is known."""
+    meant = [one for one in members if one.ring == ring and one.role is Role.PRIMARY and one.instance.weight != 0]
+    return len(meant), sum(one.instance.address not in seen.down for one in meant)
+
+
+def ring_lines(placement: Placement) -> list[str]:
+    """The rings for people, one a line; none where a service has no locality."""
+    lines = [
+        f"{'in use ' if ring.used else 'backup '} {ring.name}: {ring.ready} of {ring.registered} ready"
+        for ring in placement.rings
+    ]
+    return [*lines, f"because {placement.reason}"] if lines else []
 
 
 def holds(condition: Condition, labels: Mapping[str, str]) -> bool:

@@ -124,17 +124,22 @@ class Observed:
     description: str
     backends: Mapping[str, Sequence[Slot]]
 
-    def seen(self, backend: str) -> Seen:
-        """What HAProxy finds of the instances behind this backend's slots."""
+    def seen(self, backend: str, current: int = 0, queued: int = 0) -> Seen:
+        """What HAProxy finds of the instances behind this backend's slots, with so much to do."""
         slots = [slot for slot in self.backends.get(backend, ()) if slot.admin is not Admin.MAINT]
         return Seen(
             up=frozenset(slot.address for slot in slots if slot.up),
             down=frozenset(slot.address for slot in slots if not slot.up),
+            current=current,
+            queued=queued,
         )
 
 
 def targets(placement: Placement, proxy: Proxy) -> tuple[Target, ...]:
-    """The instances as HAProxy servers, with weights in the range that the balance algorithm can afford."""
+    """The instances as HAProxy servers, with weights in the range that the balance algorithm can afford.
+
+    One that is held has weight 0, or no slot where clients would come back to it by their cookies all the same.
+    """
     return tuple(
         Target(
             host=placed.instance.host,
@@ -143,6 +148,7 @@ def targets(placement: Placement, proxy: Proxy) -> tuple[Target, ...]:
             backup=placed.role is Role.BACKUP,
         )
         for placed in placement.used
+        if not (placed.role is Role.HELD and proxy.sticky is not None)
     )
 
 

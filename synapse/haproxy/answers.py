@@ -1,5 +1,7 @@
 """HAProxy's answers, as values. Pure: text in, facts out; text that does not fit is a value too, never a crash."""
 
+import csv
+import io
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -41,6 +43,15 @@ class Processes:
     failed_reloads: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """The master's answer to `reload`. `success` None: before 2.7 it answers before it knows. `words` is what HAProxy
+    printed, where it was built to keep that."""
+
+    success: bool | None
+    words: str
+
+
 def parse_info(text: str) -> Info | None:
     """The answer to `show info`, None when it is not one."""
     fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
@@ -71,6 +82,19 @@ def parse_servers(text: str) -> Mapping[str, tuple[Slot, ...]]:
     return {name: tuple(slots) for name, slots in backends.items()}
 
 
+def parse_load(text: str) -> tuple[int, int]:
+    """The answer to `show stat <backend> 6 -1`: requests under way, and those that wait for a free place, in the
+    backend's queue or a server's. What does not fit counts nothing."""
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("# ")))) if text.startswith("# ") else []
+    queued = sum(_number(row.get("qcur")) for row in rows)
+    sessions = sum(_number(row.get("scur")) for row in rows if row.get("svname") == "BACKEND")
+    return max(0, sessions - queued), queued
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and _NUMBER.fullmatch(text) else 0
+
+
 def parse_processes(text: str) -> Processes | None:
     """The answer to `show proc`, None when it is not one."""
     master, failed = 0, 0
@@ -92,6 +116,14 @@ def parse_processes(text: str) -> Processes | None:
     if master == 0:
         return None
     return Processes(master=master, workers=tuple(current), old_workers=tuple(old), failed_reloads=failed)
+
+
+def parse_reload(text: str) -> Reloaded:
+    """The answer to `reload`: nothing before 2.7, `Success=1` or `Success=0` since, and then the messages."""
+    match = re.match(r"Success=([01])\n(?:--\n)?", text)
+    if match is None:
+        return Reloaded(success=None, words=text.strip())
+    return Reloaded(success=match[1] == "1", words=alerts(text[match.end() :]))
 
 
 def split_replies(text: str) -> list[str]:

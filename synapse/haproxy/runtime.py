@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from synapse.haproxy.answers import (
     Info,
     Processes,
+    Reloaded,
     parse_info,
+    parse_load,
     parse_processes,
+    parse_reload,
     parse_servers,
     split_replies,
     succeeded,
@@ -21,6 +24,9 @@ from synapse.proxy import Slot
 
 ANSWER_SECONDS = 5.0
 """How long an answer may take; 10,000 servers take 9 ms."""
+
+_MASTER_SECONDS = 2.0
+"""The master has little to do; one that is stopped must not hold up what is done at run time."""
 
 _ADDRESS_SECONDS = 1.0
 _POLL_SECONDS = 0.002
@@ -38,10 +44,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The runtime API of one HAProxy: `path` is the worker's socket, `master` the master's."""
+    """The runtime API of one HAProxy: `path` is the worker's socket, `master` the master's, None when it has none."""
 
     path: str
-    master: str
+    master: str | None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -54,10 +60,14 @@ class Runtime:
 
     def processes(self) -> Processes:
         """The master and its workers. Raises `HAProxyAway`."""
-        processes = parse_processes(self._send(self.master, "show proc"))
+        processes = parse_processes(self._ask_master("show proc", _MASTER_SECONDS))
         if processes is None:
             raise HAProxyAway(f"the answer of {self.master} to 'show proc' is not one of HAProxy's master")
         return processes
+
+    def reload(self, seconds: float) -> Reloaded:
+        """Ask the master to reload, and give it so many seconds. Raises `HAProxyAway`."""
+        return parse_reload(self._ask_master("reload", seconds))
 
     def servers(self, backends: Collection[str] | None = None) -> Mapping[str, tuple[Slot, ...]]:
         """The slots of these backends, or of all. One that does not exist is left out. Raises `HAProxyAway`."""
@@ -68,6 +78,14 @@ class Runtime:
         for backend in sorted(backends):
             slots.update(parse_servers(self._ask(f"show servers state {backend}")))
         return slots
+
+    def ask(self, text: str) -> str:
+        """The worker's answer to commands, of which one may have a payload. Raises `HAProxyAway`."""
+        return self._ask(text)
+
+    def load(self, backend: str) -> tuple[int, int]:
+        """How many requests this backend has under way, and how many wait for a free place. Raises `HAProxyAway`."""
+        return parse_load(self._ask(f"show stat {backend} 6 -1"))
 
     def execute(self, actions: Sequence[Action]) -> list[Failure]:
         """Do these actions in order; each that HAProxy did not take is returned, the others are done all the same.
@@ -115,7 +133,7 @@ class Runtime:
         try:
             return self._send(self.path, line)
         except HAProxyAway as away:
-            if not away.nobody_listens:
+            if not away.nobody_listens or self.master is None:
                 raise
             try:
                 return self._send(self.master, f"@1;{line}")
@@ -124,12 +142,17 @@ class Runtime:
                     raise away from also
                 raise
 
-    def _send(self, path: str, line: str) -> str:
+    def _ask_master(self, line: str, seconds: float) -> str:
+        if self.master is None:
+            raise HAProxyAway("HAProxy's master cannot be asked: no master_socket is given", nobody_listens=True)
+        return self._send(self.master, line, seconds)
+
+    def _send(self, path: str, line: str, seconds: float = ANSWER_SECONDS) -> str:
         answer = bytearray()
-        deadline = self.clock() + ANSWER_SECONDS
+        deadline = self.clock() + seconds
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(ANSWER_SECONDS)
+                connection.settimeout(seconds)
                 connection.connect(path)
                 connection.sendall(line.encode("ascii") + b"\n")
                 connection.shutdown(socket.SHUT_WR)

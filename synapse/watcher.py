@@ -1,0 +1,52 @@
+"""What the running HAProxy finds of instances, asked now and then for the services whose offers depend on it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+
+from synapse.control import Controller
+from synapse.haproxy.errors import HAProxyError
+from synapse.haproxy.runtime import Runtime
+from synapse.offers import Offer
+from synapse.placement import Seen
+from synapse.proxy import Observed
+
+POLL_SECONDS = 1.0
+"""How often HAProxy is asked about the instances of services whose offers depend on what it finds."""
+
+
+class Watcher:
+    """Used by the loop's thread only."""
+
+    def __init__(self, controller: Controller, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
+        self._controller = controller
+        self._runtime = runtime
+        self._clock = clock
+        self._due = 0.0
+        self._loads: dict[str, tuple[int, int]] = {}
+
+    def due_in(self, watched: Mapping[str, Offer]) -> float | None:
+        """In how many seconds HAProxy is to be asked again, None when nobody depends on it."""
+        return max(0.0, self._due - self._clock()) if watched else None
+
+    def look(self, watched: Mapping[str, Offer]) -> dict[str, Seen]:
+        """What HAProxy finds of the instances of these services; nothing while it does not answer."""
+        if not watched or self._observed() is None:
+            return {}
+        if self._clock() >= self._due:
+            self._due = self._clock() + POLL_SECONDS
+            with contextlib.suppress(HAProxyError):
+                self._controller.observe(watched)
+                self._loads = {name: self._runtime.load(name) for name, one in watched.items() if _may_be_full(one)}
+        observed = self._observed()
+        if observed is None:
+            return {}
+        return {name: observed.seen(name, *self._loads.get(name, (0, 0))) for name in watched}
+
+    def _observed(self) -> Observed | None:
+        return self._controller.observed
+
+
+def _may_be_full(offer: Offer) -> bool:
+    proxy = offer.definition.proxy
+    return offer.definition.locality is not None and proxy is not None and proxy.limits.instance is not None
