@@ -75,8 +75,9 @@ def choose_rings(
         return Standing(used=needed), None, reason
     in_use = min(before.used, len(counts))
     full = load.limit is not None and load.queued > 0
-    if full and in_use < len(counts) and needed <= in_use:
-        return Standing(used=in_use + 1), None, f"requests wait, because {in_use} of the rings are full"
+    helper = next((ring for ring in range(in_use, len(counts)) if counts[ring][0]), None)
+    if full and helper is not None and needed <= in_use:
+        return Standing(used=helper + 1), None, "requests wait for a free place in the nearer rings"
     if needed >= in_use:
         return Standing(used=needed), None, reason
     smaller = sum(ready for _, ready in counts[:needed])

@@ -82,6 +82,12 @@ def parse_servers(text: str) -> Mapping[str, tuple[Slot, ...]]:
     return {name: tuple(slots) for name, slots in backends.items()}
 
 
+def parse_backend_id(text: str) -> str | None:
+    """The backend's number in the answer to `show servers state <backend>`, None when it has none."""
+    lines = [line.split() for line in text.splitlines()[2:]]
+    return next((fields[0] for fields in lines if fields and _NUMBER.fullmatch(fields[0])), None)
+
+
 def parse_load(text: str) -> tuple[int, int]:
     """The answer to `show stat <backend> 6 -1`: requests under way, and those that wait for a free place, in the
     backend's queue or a server's. What does not fit counts nothing."""

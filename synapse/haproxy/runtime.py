@@ -9,6 +9,7 @@ from synapse.haproxy.answers import (
     Info,
     Processes,
     Reloaded,
+    parse_backend_id,
     parse_info,
     parse_load,
     parse_processes,
@@ -85,7 +86,9 @@ class Runtime:
 
     def load(self, backend: str) -> tuple[int, int]:
         """How many requests this backend has under way, and how many wait for a free place. Raises `HAProxyAway`."""
-        return parse_load(self._ask(f"show stat {backend} 6 -1"))
+        # By its number: a frontend has the same name, and is found first.
+        number = parse_backend_id(self._ask(f"show servers state {backend}"))
+        return (0, 0) if number is None else parse_load(self._ask(f"show stat {number} 6 -1"))
 
     def execute(self, actions: Sequence[Action]) -> list[Failure]:
         """Do these actions in order; each that HAProxy did not take is returned, the others are done all the same.

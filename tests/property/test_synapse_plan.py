@@ -217,3 +217,33 @@ def test_slots_are_enough_and_settle(current: int | None, needed: int, may_shrin
     if current is None or needed > current - 1:
         assert count % 4 == 0
         assert needed + 2 <= count <= needed * 1.25 + 6
+
+
+def sides(slots: Sequence[Slot], wanted: Sequence[Target], aside: Collection[int]) -> tuple[list[Slot], list[Target]]:
+    """The same with some slots and targets on the other side: used only when no primary serves."""
+    named = [replace(slot, name=f"b{n}") if n in aside else slot for n, slot in enumerate(slots)]
+    return named, [replace(target, backup=n in aside) for n, target in enumerate(wanted)]
+
+
+def side(slots: Iterable[Slot], backup: bool) -> list[Slot]:
+    return [slot for slot in slots if slot.backup is backup]
+
+
+@given(some_slots(), some_targets(), st.sets(st.integers(0, 8)))
+def test_neither_side_passes_through_fewer_than_its_ends(
+    slots: list[Slot], wanted: list[Target], aside: set[int]
+) -> None:
+    """An instance that becomes a backup, or a primary, changes sides without either side dipping; from any cut the
+    plan is resumed to the same end, and nobody ends on the side where he is not wanted."""
+    slots, wanted = sides(slots, wanted, aside)
+    states = history(slots, change_members("web", slots, wanted))
+    for backup in (False, True):
+        counts = [serving(side(state, backup)) for state in states]
+        assert min(counts) >= min(counts[0], counts[-1])
+        there = {(target.host, target.port) for target in wanted if target.backup is backup}
+        assert {(target.host, target.port) for target in members(side(states[-1], backup))} <= there
+    for state in states:
+        resumed = after(state, change_members("web", state, wanted))
+        for backup in (False, True):
+            room = len(side(slots, backup)) > sum(target.backup is backup for target in wanted)
+            assert not room or members(side(resumed, backup)) == members(side(states[-1], backup))

@@ -166,6 +166,12 @@ STORIES: Mapping[str, tuple[Sequence[Look], int, float | None]] = {
         6 + LEAVE_SECONDS,
     ),
     "full": ([(0, [(2, 2), (1, 1)], CALM), (1, [(2, 2), (1, 1)], FULL)], 2, None),
+    "full, and the next ring is empty": (
+        [(0, [(2, 2), (0, 0), (1, 1)], CALM), (1, [(2, 2), (0, 0), (1, 1)], FULL)],
+        3,
+        None,
+    ),
+    "full, and all others are empty": ([(0, [(2, 2), (0, 0)], CALM), (1, [(2, 2), (0, 0)], FULL)], 1, None),
     "full, and no other ring": ([(0, [(2, 2)], CALM), (1, [(2, 2)], FULL)], 1, None),
     "still busy: it does not leave": (
         [(0, [(2, 2), (1, 1)], CALM), (1, [(2, 2), (1, 1)], FULL), (60, [(2, 2), (1, 1)], BUSY)],
