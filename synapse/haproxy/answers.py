@@ -1,7 +1,6 @@
 """HAProxy's answers, as values. Pure: text in, facts out; text that does not fit is a value too, never a crash."""
 
 import csv
-import io
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -91,7 +90,7 @@ def parse_backend_id(text: str) -> str | None:
 def parse_load(text: str) -> tuple[int, int]:
     """The answer to `show stat <backend> 6 -1`: requests under way, and those that wait for a free place, in the
     backend's queue or a server's. What does not fit counts nothing."""
-    rows = list(csv.DictReader(io.StringIO(text.removeprefix("# ")))) if text.startswith("# ") else []
+    rows = list(csv.DictReader(text.removeprefix("# ").splitlines())) if text.startswith("# ") else []
     queued = sum(_number(row.get("qcur")) for row in rows)
     sessions = sum(_number(row.get("scur")) for row in rows if row.get("svname") == "BACKEND")
     return max(0, sessions - queued), queued

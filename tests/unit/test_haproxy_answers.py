@@ -9,7 +9,9 @@ from synapse.haproxy.answers import (
     Info,
     Processes,
     alerts,
+    parse_backend_id,
     parse_info,
+    parse_load,
     parse_processes,
     parse_servers,
     split_replies,
@@ -287,3 +289,27 @@ def test_only_noise_is_better_than_nothing() -> None:
     """When every alert is of the kind that is left out, they are told all the same."""
     text = "[ALERT]    (1) : config : Fatal errors found in configuration.\n"
     assert alerts(text) == "Fatal errors found in configuration."
+
+
+LOAD = """\
+# pxname,svname,qcur,qmax,scur,smax,slim,stot,
+web,s1,1,1,2,2,2,8,
+web,s2,0,0,2,2,2,8,
+web,BACKEND,3,3,8,8,200,16,
+
+"""
+
+
+def test_how_much_a_backend_has_to_do() -> None:
+    """Requests under way, and those that wait in the backend's queue or in a server's; no answer is no load."""
+    assert parse_load(LOAD) == (4, 4)
+    assert parse_load("") == parse_load("No such proxy.\n\n") == (0, 0)
+    assert parse_load("# pxname,svname,qcur,scur,\nweb,BACKEND,x,-5,\n") == (0, 0)
+
+
+def test_the_number_of_a_backend() -> None:
+    """By which it is asked for: a frontend of the same name would answer in its place."""
+    answer = "1\n# be_id be_name srv_id\n7 web 1 s1 10.0.0.1\n7 web 2 s2 10.0.0.2\n\n"
+    assert parse_backend_id(answer) == "7"
+    assert parse_backend_id("Can't find backend.\n\n") is None
+    assert parse_backend_id("") is None
