@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from smartstack.definition import ServiceDefinition
 from smartstack.forms import Listen, UnixSocket
-from smartstack.traffic import Bind, Proxy, Route
+from smartstack.traffic import Bind, Mode, Proxy, Route
+from synapse.tls import bind_words
 
 NOT_USED = "which is not used on this host"
 
@@ -44,7 +45,7 @@ class Frontend:
 def frontend(name: str, proxy: Proxy, absent: Mapping[str, str]) -> Frontend:
     """The frontend of a service. `absent` are the services that its routes lead to and that cannot answer, with why."""
     rules = tuple(_rule(number, route, name, absent) for number, route in enumerate(ordered(proxy.routes), 1))
-    binds = (*map(bind, proxy.listen), *map(_bind, proxy.also_listen))
+    binds = (*map(bind, proxy.listen), *(_bind(more, proxy.mode) for more in proxy.also_listen))
     return Frontend(binds=binds, rules=rules)
 
 
@@ -79,8 +80,10 @@ def bind(listen: Listen) -> str:
     return f"unix@{listen.path} mode 666" if isinstance(listen, UnixSocket) else str(listen)
 
 
-def _bind(more: Bind) -> str:
-    return bind(more.address) + (" accept-proxy" if more.accept_proxy else "")
+def _bind(more: Bind, mode: Mode) -> str:
+    return " ".join(
+        (bind(more.address), *(("accept-proxy",) if more.accept_proxy else ()), *bind_words(more.tls, mode))
+    )
 
 
 def _rule(number: int, route: Route, name: str, absent: Mapping[str, str]) -> Rule:

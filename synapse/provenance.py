@@ -14,6 +14,7 @@ from smartstack.traffic import Proxy, Raw
 from smartstack.tree import Items, Node, Scalar, Table, short
 from smartstack.yaml_file import load
 from synapse.quarantine import Charge, Line
+from synapse.tls import tls_files
 
 _KEYS = {
     "acl": "routes",
@@ -128,9 +129,8 @@ def _bind(line: str, words: str, proxy: Proxy) -> str:
     for index, bind in enumerate(proxy.also_listen):
         if re.search(rf"{re.escape(str(bind.address))}(?![0-9])", line):
             key = f"also_listen[{index}]"
-            if bind.tls is not None and bind.tls.client_ca is not None and bind.tls.client_ca in words:
-                return f"{key}.tls.client_ca"
-            return f"{key}.tls.certificate" if bind.tls and bind.tls.certificate in words else f"{key}.address"
+            files = (named for named, file in tls_files(proxy) if file.copy in words or file.path in words)
+            return next((named for named in files if named.startswith(f"{key}.")), f"{key}.address")
     for index, listen in enumerate(proxy.listen if len(proxy.listen) > 1 else ()):
         if re.search(rf"{re.escape(str(listen))}(?![0-9])", line):
             return f"listen[{index}]"
@@ -192,6 +192,10 @@ class Provenance:
         """What is wrong with where routes of a service lead, with the place of the first that leads there."""
         index = next(index for index, route in enumerate(proxy.routes) if route.to == to)
         return self._problem(service, Key(name=f"routes[{index}].to"), message)
+
+    def named(self, service: str, key: str, why: str) -> str:
+        """What is wrong with what a key names, and the file and line of that key."""
+        return str(self._problem(service, Key(name=key), why))
 
     def _problem(self, service: str, key: Key | None, message: str) -> Problem:
         path, prefix = self._file(service)

@@ -1,8 +1,10 @@
 """Real HTTP servers to stand behind a proxy: many addresses in one child process, so that a test's own threads do not
-slow them down. Each answers every request with its address. Run as a program, this module is that child."""
+slow them down. Each answers every request with its address, and over TLS with the serial number of the certificate that
+it was shown. Run as a program, this module is that child."""
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,9 +21,10 @@ class Backends:
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def open(self, host: str, port: int) -> str:
-        """Serve there, and return the address as each answer will say it."""
-        self._tell(f"open {host} {port}")
+    def open(self, host: str, port: int, *tls: str) -> str:
+        """Serve there, and return the address as each answer will say it. With `tls`, two files without spaces in their
+        paths: the server's certificate with its key, and the authority of the certificates that clients must show."""
+        self._tell(" ".join(("open", host, str(port), *tls)))
         return f"{host}:{port}"
 
     def close(self, host: str, port: int) -> None:
@@ -61,6 +64,9 @@ class _Answer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        shown = transport.get_extra_info("peercert")
+        if shown:
+            self._body = self._body[:-1] + f" {shown['serialNumber']}\n".encode()
         self._connections.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -87,13 +93,18 @@ class _Served:
 
     async def obey(self, line: str) -> str:
         match line.split():
-            case ["open", host, port]:
+            case ["open", host, port, *tls]:
                 connections: set[asyncio.Transport] = set()
                 body = f"{host}:{port}\n".encode()
                 loop = asyncio.get_running_loop()
                 try:
                     server = await loop.create_server(
-                        lambda: _Answer(body, connections), host, int(port), family=socket.AF_INET, backlog=1024
+                        lambda: _Answer(body, connections),
+                        host,
+                        int(port),
+                        family=socket.AF_INET,
+                        backlog=1024,
+                        ssl=_context(*tls) if tls else None,
                     )
                 except OSError as error:
                     return str(error)
@@ -106,6 +117,14 @@ class _Served:
             case _:
                 return "no such command"
         return "done"
+
+
+def _context(certificate: str, authority: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 async def _main() -> None:

@@ -1,6 +1,7 @@
 """Clients that send requests all the time and forgive nothing: what a user of a service would notice, they count."""
 
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -25,16 +26,26 @@ class LoadClient:
     With `keep_alive` a thread uses one connection for as long as the server lets it: a connection that the server
     closes after an answer that announced it (`Connection: close`) is as it should be; one that ends in any other way
     is a failure. Without it, each request has a connection of its own.
-    `answers` counts the answers by their text, which is who gave them.
+    `answers` counts the answers by their text, which is who gave them. With `tls` it speaks that.
     """
 
-    def __init__(self, host: str, port: int, *, keep_alive: bool, rate: float = 150.0, threads: int = 3) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        keep_alive: bool,
+        rate: float = 150.0,
+        threads: int = 3,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.requests = 0
         self.connections = 0
         self.failures: list[Failure] = []
         self.answers: Counter[str] = Counter()
         self._address = host, port
         self._keep_alive = keep_alive
+        self._tls = tls
         self._period = threads / rate
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -66,7 +77,7 @@ class LoadClient:
                 if connection is None:
                     with self._lock:
                         self.connections += 1
-                    connection = _Connection(self._address)
+                    connection = _Connection(self._address, self._tls)
                 body = connection.get(last=not self._keep_alive)
                 with self._lock:
                     self.answers[body] += 1
@@ -85,11 +96,11 @@ class LoadClient:
             connection.close()
 
 
-def ask(host: str, port: int) -> str:
+def ask(host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
     """One request on a connection of its own; the answer's text. Raises AssertionError when it is not a whole 200."""
     connection = None
     try:
-        connection = _Connection((host, port))
+        connection = _Connection((host, port), tls)
         return connection.get(last=True)
     except (OSError, _Bad) as error:
         raise AssertionError(f"{host}:{port}: {_words(error)}") from error
@@ -114,9 +125,11 @@ class _Bad(Exception):
 class _Connection:
     """One connection; `ended` once the server has announced that it will close it."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self.ended = False
         self._socket = socket.create_connection(address, TIMEOUT_SECONDS)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=address[0] if tls.check_hostname else None)
         self._host = f"{address[0]}:{address[1]}"
         self._buffer = b""
 
