@@ -51,8 +51,11 @@ class Offers:
 
     def __init__(self, good: Mapping[str, tuple[Instance, ...]]) -> None:
         self._memories = {name: Memory(good=instances) for name, instances in good.items()}
-        self._here: dict[str, Here] = {}
+        self._surroundings = Surroundings()
+        self._dues: dict[str, float] = {}
         self.by_name: dict[str, Offer] = {}
+        self.watched: dict[str, Offer] = {}
+        """The services of whose instances HAProxy has to be asked now and then."""
 
     def remember(self, name: str, instances: tuple[Instance, ...]) -> None:
         """Take this as the last good set of a service of which nothing better is known."""
@@ -83,69 +86,76 @@ class Offers:
         `known` is by service. `now` is of a monotonic clock, in seconds.
         """
         surroundings = surroundings or Surroundings()
-        changed = {name for name in self.by_name if name not in definitions}
+        changed = self.by_name.keys() - definitions.keys()
         for name in changed:
-            for kept in (self.by_name, self._memories, self._here):
+            for kept in (self.by_name, self._memories, self._dues, self.watched):
                 kept.pop(name, None)
+        touched = self._touched(surroundings, now)
+        self._surroundings = surroundings
         for name, definition in definitions.items():
             before = self.by_name.get(name)
-            here = Here(
-                labels=surroundings.labels,
-                held=surroundings.held.get(name, frozenset()),
-                seen=surroundings.seen.get(name, NOTHING_SEEN),
-                limit=definition.proxy.limits.instance if definition.proxy else None,
-            )
-            if not self._is_news(name, definition, known[name], here, now, accepted=name in surroundings.accepted):
-                continue
-            memory = self._memories.get(name, Memory())
-            if definition.leader_only and len(memory.good or ()) > 1:
-                memory = Memory()  # who of them leads is not known, and then it is nobody, never all of them
-            choice = choose(
-                known[name],
-                memory,
-                _policy(definition),
-                now,
-                seen=here.seen,
-                session=surroundings.session,
-                accepted=name in surroundings.accepted,
-            )
-            self._memories[name] = choice.memory
-            self._here[name] = here
-            placement = place(
-                choice.instances,
-                where=definition.where,
-                locality=definition.locality,
-                here=here,
-                before=before.placement if before else None,
-                now=now,
-            )
-            self.by_name[name] = Offer(definition=definition, known=known[name], choice=choice, placement=placement)
-            if before is None or before.definition is not definition or _differ(before, self.by_name[name]):
+            # Thousands of services come by here at every change of one: this line is what the others cost.
+            if before is None or before.definition is not definition or before.known is not known[name]:
+                touched.add(name)
+        for name in touched & definitions.keys():
+            if self._look(name, definitions[name], known[name], now):
                 changed.add(name)
         return changed
 
     def due(self) -> float | None:
         """When an offer changes by itself, in seconds of that clock; None when none will."""
-        return min((offer.due for offer in self.by_name.values() if offer.due is not None), default=None)
+        return min(self._dues.values(), default=None)
 
-    def watched(self) -> dict[str, Offer]:
-        """The services of whose instances HAProxy has to be asked now and then."""
-        return {name: offer for name, offer in self.by_name.items() if offer.watched}
+    def _touched(self, surroundings: Surroundings, now: float) -> set[str]:
+        """The services around which something is new, or whose time has come."""
+        before = self._surroundings
+        if surroundings.labels != before.labels:
+            return set(self.by_name)
+        touched = {*surroundings.accepted, *(name for name, due in self._dues.items() if now >= due)}
+        touched.update(name for name, _ in before.held.items() ^ surroundings.held.items())
+        names = before.seen.keys() | surroundings.seen.keys()
+        touched.update(name for name in names if before.seen.get(name) != surroundings.seen.get(name))
+        return touched
 
-    def _is_news(
-        self,
-        name: str,
-        definition: ServiceDefinition,
-        known: Listing | Unknown,
-        here: Here,
-        now: float,
-        *,
-        accepted: bool,
-    ) -> bool:
-        before = self.by_name.get(name)
-        if before is None or before.definition is not definition or before.known is not known or accepted:
-            return True
-        return self._here[name] != here or (before.due is not None and now >= before.due)
+    def _look(self, name: str, definition: ServiceDefinition, known: Listing | Unknown, now: float) -> bool:
+        """Choose and place anew; whether that made a difference."""
+        surroundings, before = self._surroundings, self.by_name.get(name)
+        seen = surroundings.seen.get(name, NOTHING_SEEN)
+        memory = self._memories.get(name, Memory())
+        if definition.leader_only and len(memory.good or ()) > 1:
+            memory = Memory()  # who of them leads is not known, and then it is nobody, never all of them
+        choice = choose(
+            known,
+            memory,
+            _policy(definition),
+            now,
+            seen=seen,
+            session=surroundings.session,
+            accepted=name in surroundings.accepted,
+        )
+        placement = place(
+            choice.instances,
+            where=definition.where,
+            locality=definition.locality,
+            here=Here(
+                labels=surroundings.labels,
+                held=surroundings.held.get(name, frozenset()),
+                seen=seen,
+                limit=definition.proxy.limits.instance if definition.proxy else None,
+            ),
+            before=before.placement if before else None,
+            now=now,
+        )
+        offer = Offer(definition=definition, known=known, choice=choice, placement=placement)
+        self._memories[name] = choice.memory
+        self.by_name[name] = offer
+        for kept in (self._dues, self.watched):
+            kept.pop(name, None)
+        if offer.due is not None:
+            self._dues[name] = offer.due
+        if offer.watched:
+            self.watched[name] = offer
+        return before is None or before.definition is not definition or _differ(before, offer)
 
 
 def _policy(definition: ServiceDefinition) -> FloorPolicy:

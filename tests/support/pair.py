@@ -24,7 +24,7 @@ from smartstack.registry import open_writer
 from smartstack.registry.protocol import NodeId, RegistryWriter
 from smartstack.wake import Wake
 from synapse.haproxy.errors import HAProxyAway
-from synapse.haproxy.process import processes_with
+from synapse.haproxy.proc import processes_with
 from synapse.haproxy.runtime import Runtime
 from synapse.proxy import Admin, Slot
 from tests.support.backends import Backends
@@ -115,12 +115,10 @@ class Daemon:
         return answer
 
     def metric(self, name: str, **labels: str) -> float:
-        """The value of one series of /metrics."""
-        for line in self.get("/metrics").text.splitlines():
-            match = re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? (\S+)", line)
-            if match and match[1] == name and dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")) == labels:
-                return float(match[3])
-        raise AssertionError(f"{self._name} has no metric {name} with {labels}")
+        """The sum of the series of this name that have these labels, whatever others they have."""
+        values = self.metrics(name, **labels)
+        assert values, f"{self._name} has no metric {name} with {labels}"
+        return sum(values)
 
     def metrics(self, name: str, **labels: str) -> list[float]:
         """The values of every series of this name that has these labels, whatever others it has."""
