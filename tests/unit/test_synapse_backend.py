@@ -21,6 +21,7 @@ DEFAULT = Backend(
     balance="leastconn",
     hash_type="",
     load_limit=None,
+    retries=2,
     retry_on="conn-failure empty-response 502 503 504",
     retry_methods="GET HEAD OPTIONS TRACE PUT DELETE",
     cookie="",
@@ -45,7 +46,7 @@ WORDS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {**HASH, "hash": Hash(load_limit=125)},
         {"balance": "uri path-only", "load_limit": 125, **RING},
     ),
-    "no retries": ({"retries": 0}, {"retry_on": "", "retry_methods": ""}),
+    "no retries": ({"retries": 0}, {"retries": 0, "retry_on": "", "retry_methods": ""}),
     "retried for each reason, each once": (
         {"retry_on": ("junk", "500", "timeout", "500")},
         {"retry_on": "junk-response 500 response-timeout"},
@@ -131,3 +132,14 @@ def test_raw_lines_keep_their_places() -> None:
         "",
         "option abortonclose",
     )
+
+
+def test_where_others_take_over_an_instance_gets_less_patience() -> None:
+    """With backups one error takes an instance out, and a request may meet five of them; what the definition says
+    holds all the same."""
+    near = backend("web", proxy(), (2, 6), backups=True)
+    assert near.retries == 5
+    assert "error-limit 1 " in near.server
+    said = backend("web", proxy(retries=1, health=Health(errors=7)), (2, 6), backups=True)
+    assert said.retries == 1
+    assert "error-limit 7 " in said.server
