@@ -7,6 +7,7 @@ whoever starts next (HAProxy, after a crash; synapse, after an upgrade) finds in
 
 import contextlib
 import os
+import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -154,15 +155,13 @@ class Certificates:
 
     def _prove(self, file: TlsFile, pem: str) -> None:
         """Have OpenSSL read it, as HAProxy will. Raises `UnusableFile`."""
-        import ssl
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         proof = f"{self._copy(file)}.new"
         try:
             if file.kind is Kind.AUTHORITIES:
                 context.load_verify_locations(cadata=pem)
             else:
-                self._write(proof, pem)
+                self._write(proof, pem, durable=False)
                 context.load_cert_chain(proof, password="")
         except ssl.SSLError as error:
             why = f"is refused by OpenSSL: {(error.reason or str(error)).lower().replace('_', ' ')}"
@@ -216,11 +215,11 @@ class Certificates:
             return Path(self._copy(file)).read_text(encoding="ascii")
         return None
 
-    def _write(self, path: str, pem: str) -> None:
+    def _write(self, path: str, pem: str, *, durable: bool = True) -> None:
         """Make it whole, and the directory where it is not there. Raises `SmartStackError`."""
         with contextlib.suppress(OSError):
             os.makedirs(self._directory, mode=self._mode | (self._mode & 0o440) >> 2, exist_ok=True)
-        write_atomically(path, pem.encode("ascii"), self._mode)
+        write_atomically(path, pem.encode("ascii"), self._mode, durable=durable)
 
 
 def _holds(file: TlsFile, shown: Sequence[Shown], pem: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 
 from smartstack.definition import ServiceDefinition
@@ -27,11 +28,14 @@ from synapse.proxy import Service, Target, slot_count, targets
 from synapse.render import Renderer, seat
 from synapse.selection import one_per_address
 from synapse.settings import HAProxySettings, Settings
+from synapse.tls import tls_files
 from tests.support.definitions import placed
 
 CASES = Path(__file__).parent / "render"
+LEAF = trustme.CA().issue_cert("web.example")
 NAMES = sorted(path.stem for path in CASES.glob("*.yaml"))
 SOCKET = "/run/smartstack/synapse/haproxy.sock"
+CERTIFICATES = "/var/lib/smartstack/synapse/certificates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +88,9 @@ def target(address: str) -> Target:
     return Target(host=host.strip("[]"), port=int(port), weight=100)
 
 
-def render(case: Case, socket: str = SOCKET, *, backwards: bool = False) -> str:
+def render(case: Case, socket: str = SOCKET, *, certificates: str = CERTIFICATES, backwards: bool = False) -> str:
     """The whole of haproxy.cfg; `backwards` gives everything in the opposite order."""
-    renderer = Renderer(case.haproxy, socket, case.version)
+    renderer = Renderer(case.haproxy, socket, case.version, certificates=certificates)
     order = sorted(case.services, reverse=backwards)
     services = {name: case.services[name] for name in order}
     if backwards:
@@ -114,7 +118,10 @@ def test_haproxy_takes_the_file(name: str, tmp_path: Path) -> None:
     directory.mkdir()
     path = directory / "haproxy.cfg"
     services = {key: moved(one, directory) for key, one in case.services.items()}
-    path.write_text(render(replace(case, services=services), f"{directory}/h.sock"), encoding="utf-8")
+    text = render(replace(case, services=services), f"{directory}/h.sock", certificates=str(directory))
+    path.write_text(text, encoding="utf-8")
+    for file in {file for one in services.values() for _, file in tls_files(one.proxy)}:
+        (directory / file.copy).write_bytes(LEAF.private_key_and_cert_chain_pem.bytes())
     program.check(program.find("haproxy"), str(path))
 
 
