@@ -1,14 +1,15 @@
 """What is wrong with the configuration, from everybody who found something."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from smartstack.errors import Problem
 from smartstack.live import LiveConfiguration
 from smartstack.traffic import Proxy
 from smartstack.validation import hint
 from synapse.provenance import Provenance
+from synapse.routing import Routing
 from synapse.settings import Settings
-from synapse.using import unknown_names
+from synapse.using import offered, unknown_names
 from synapse.wanted import Wanting
 
 
@@ -45,12 +46,22 @@ class Problems:
 
     def _of(self, name: str, proxy: Proxy, absent: Mapping[str, str]) -> tuple[Problem, ...]:
         known = self._configuration.view.definitions
-        return tuple(
-            self._provenance.dead_end(
-                name,
-                proxy,
-                to,
-                f"leads to {to}, {why}; requests for it are answered 503{'' if to in known else hint(to, known)}",
-            )
-            for to, why in absent.items()
-        )
+        return tuple(self._provenance.dead_end(name, proxy, to, _words(to, why, known)) for to, why in absent.items())
+
+
+def dead_ends(configuration: LiveConfiguration[Settings]) -> Iterator[Problem]:
+    """The routes that lead nowhere by the definitions alone, before anybody has tried them."""
+    known = configuration.view.definitions
+    used = offered(known, configuration.settings.use)
+    routing, provenance = Routing(), Provenance(configuration.settings.services)
+    for name, definition in used.items():
+        routing.take(name, definition, definition.proxy)
+    for name, definition in sorted(used.items()):
+        if definition.proxy is not None:
+            for to, why in routing.absent(name, definition.proxy).items():
+                yield provenance.dead_end(name, definition.proxy, to, _words(to, why, known))
+
+
+def _words(to: str, why: str, known: Collection[str]) -> str:
+    meant = "" if to in known else hint(to, known)
+    return f"leads to {to}, {why}; requests for it are answered 503{meant}"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from smartstack.forms import TcpAddress, UnixSocket
@@ -158,7 +158,8 @@ def ask(path: str, asked: Asked) -> tuple[str, str]:
     return who[1], timeout[1] if timeout else ""
 
 
-@settings(max_examples=25)
+# A failure is shown as it was found: to make it smaller would start a HAProxy hundreds of times.
+@settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.lists(situations(), min_size=4, max_size=8))
 def test_haproxy_picks_what_the_rules_pick(found: Sequence[tuple[list[Route], list[Asked]]]) -> None:
     """Whatever stands in routes and in requests: who answers, and how long he may take, is what the reference says."""
