@@ -22,6 +22,7 @@ from smartstack.model import Form
 from smartstack.registry.options import NOBODY, ZooKeeperOptions
 
 OnStop = Literal["keep", "stop"]
+Owner = Literal["synapse", "external"]
 OutputFormat = Literal["json", "env", "template"]
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9_.-]{1,30}")
@@ -35,13 +36,25 @@ def _suffix(value: Any) -> str:
 
 SUFFIX = Form(_suffix, {"type": "string", "pattern": f"^{_SUFFIX.pattern}$"})
 
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+
+
+def _user(value: Any) -> str:
+    if not isinstance(value, str) or not _USER.fullmatch(value):
+        raise ValueError("must be the name of a user of this machine")
+    return value
+
+
+USER = Form(_user, {"type": "string", "pattern": f"^{_USER.pattern}$"})
+
 _ADMIN = TcpAddress("127.0.0.1", 3200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HAProxySettings:
-    """The HAProxy that synapse owns."""
+    """The HAProxy of this host, and whose it is."""
 
+    owner: Annotated[Owner, "who starts and stops it: synapse, or somebody else, such as systemd"] = "synapse"
     binary: Annotated[str, "the program, by name or path", PROGRAM] = "haproxy"
     templates: Annotated[str | None, "a directory whose templates override the package's, by file name", PATH] = None
     nbthread: Annotated[int, "threads that serve traffic", between(1, 64)] = 1
@@ -49,6 +62,29 @@ class HAProxySettings:
     hard_stop_after: Annotated[float, "how long the old process may finish its connections", DURATION] = 300.0
     on_stop: Annotated[OnStop, "when synapse stops, HAProxy goes on serving or is stopped too"] = "keep"
     reload_interval: Annotated[float, "least time between two reloads", DURATION] = 1.0
+    reload_splay: Annotated[float, "each host waits its own part of it before it reloads", duration("0s", "1h")] = 0.0
+    configuration: Annotated[str | None, "the file that synapse writes", PATH] = None
+    files: Annotated[tuple[str, ...], "external: files of yours that HAProxy runs with, before synapse's"] = ()
+    socket: Annotated[str | None, "the runtime socket that synapse's file gives HAProxy", PATH] = None
+    socket_user: Annotated[str | None, "external: who may use the runtime socket; synapse's user", USER] = None
+    master_socket: Annotated[str | None, "external: the socket that HAProxy was given with -S", PATH] = None
+    reload: Annotated[tuple[str, ...], "external: a program with its arguments that has HAProxy reload"] = ()
+    start: Annotated[tuple[str, ...], "external: a program with its arguments that starts HAProxy"] = ()
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """Rules over several keys: the dotted key, and what is wrong."""
+        if self.owner == "synapse":
+            for key in ("files", "socket_user", "master_socket", "reload", "start"):
+                if getattr(self, key):
+                    yield key, "has a meaning only with owner: external"
+            return
+        if not self.reload and self.master_socket is None:
+            yield "reload", "is missing: a command such as [systemctl, reload, haproxy]; or give master_socket"
+        if self.on_stop == "stop":
+            yield "on_stop", "must be keep: synapse does not stop a HAProxy that is not its own"
+        for file in self.files:
+            if not file.startswith("/"):
+                yield "files", f"must be absolute paths, as in HAProxy's command line, and {file} is not"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

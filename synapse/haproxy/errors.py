@@ -3,6 +3,7 @@
 HAProxyError                 it could not do what was asked; what was running keeps running
 ├── HAProxyMissing           the program is not there or too old; somebody must install it
 ├── HAProxyAway              the process or its socket does not answer
+│   └── NotOursToStart       it is not running, and only its owner can start it
 └── ConfigurationRefused     HAProxy refuses the file; carries its own words
 """
 
@@ -26,6 +27,10 @@ class HAProxyAway(HAProxyError):
     def __init__(self, message: str, *, nobody_listens: bool = False) -> None:
         self.nobody_listens = nobody_listens
         super().__init__(message)
+
+
+class NotOursToStart(HAProxyAway):
+    """HAProxy is not running, and it is not synapse's to start."""
 
 
 class ConfigurationRefused(HAProxyError):

@@ -1,8 +1,7 @@
-"""Who listens where: a reload whose new address is taken refuses every connection for two seconds, and `haproxy -c`
-does not see it. So each address that the running HAProxy does not hold yet is tried first."""
+"""Where HAProxy can listen: a reload whose new address is taken refuses every connection for two seconds, and
+`haproxy -c` does not see it. So each address that the running HAProxy does not hold yet is tried first."""
 
 import errno
-import ipaddress
 import os
 import socket
 import stat
@@ -10,8 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from smartstack.forms import Listen, TcpAddress, UnixSocket
-
-_LISTEN_STATE = "0A"
+from synapse.haproxy.sockets import canonical, holder, listening, unix_holder
 
 
 def taken(
@@ -48,54 +46,13 @@ def taken(
 
 
 def _key(address: Listen) -> tuple[str, int] | str:
-    return address.path if isinstance(address, UnixSocket) else (_canonical(address.host), address.port)
+    return address.path if isinstance(address, UnixSocket) else (canonical(address.host), address.port)
 
 
 def _problem(address: Listen, is_ours: bool, ours: frozenset[tuple[str, int]], held: Collection[str]) -> str | None:
     if isinstance(address, UnixSocket):
         return None if address.path in held else _unix_problem(address.path)
     return None if is_ours else _bind_problem(address, ours)
-
-
-def listening(pids: Iterable[int], proc: Path = Path("/proc")) -> frozenset[tuple[str, int]]:
-    """The TCP addresses that these processes listen on, from /proc; what cannot be read is left out."""
-    inodes: set[str] = set()
-    for pid in pids:
-        try:
-            inodes.update(os.readlink(link) for link in (proc / str(pid) / "fd").iterdir())
-        except OSError:
-            continue
-    sockets = {name[len("socket:[") : -1] for name in inodes if name.startswith("socket:[")}
-    found: set[tuple[str, int]] = set()
-    for table in ("tcp", "tcp6"):
-        try:
-            text = (proc / "net" / table).read_text(encoding="ascii")
-        except OSError:
-            continue
-        found.update(parse_table(text, sockets))
-    return frozenset(found)
-
-
-def parse_table(text: str, inodes: Iterable[str]) -> set[tuple[str, int]]:
-    """The listening addresses of these socket inodes in the text of /proc/net/tcp or tcp6."""
-    wanted = set(inodes)
-    found: set[tuple[str, int]] = set()
-    for line in text.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 9 and fields[3] == _LISTEN_STATE and fields[9] in wanted:
-            host, port = fields[1].split(":")
-            found.add((_address(host), int(port, 16)))
-    return found
-
-
-def _address(words: str) -> str:
-    """The kernel prints an address as 32-bit words in the host's (little-endian) order."""
-    raw = b"".join(bytes.fromhex(words[start : start + 8])[::-1] for start in range(0, len(words), 8))
-    return str(ipaddress.ip_address(raw))
-
-
-def _canonical(host: str) -> str:
-    return str(ipaddress.ip_address(host))
 
 
 def _bind_problem(address: TcpAddress, ours: frozenset[tuple[str, int]]) -> str | None:
@@ -110,9 +67,13 @@ def _bind_problem(address: TcpAddress, ours: frozenset[tuple[str, int]]) -> str 
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             # One address becoming a wildcard, or the other way round: HAProxy shares the port with itself.
-            return None if any(port == address.port for _, port in ours) else "another process has it"
+            return None if any(port == address.port for _, port in ours) else _taken_by(holder(address))
         return (error.strerror or str(error)).lower()
     return None
+
+
+def _taken_by(who: str | None) -> str:
+    return "another process has it" if who is None else f"another process has it: {who}"
 
 
 def _unix_problem(path: str) -> str | None:
@@ -124,7 +85,7 @@ def _unix_problem(path: str) -> str | None:
             if not stat.S_ISSOCK(os.stat(path).st_mode):
                 return "there is a file that is not a socket"
             if _somebody_serves(path):
-                return "another process has it"
+                return _taken_by(unix_holder(path))
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as attempt:
             attempt.bind(attempt_path)
         os.unlink(attempt_path)

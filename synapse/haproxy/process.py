@@ -6,10 +6,8 @@ terminal's Ctrl-C nor the end of a pipe reaches it, and a later synapse finds it
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,31 +15,32 @@ from pathlib import Path
 
 from synapse.haproxy.answers import Info, alerts
 from synapse.haproxy.errors import HAProxyAway, HAProxyError
+from synapse.haproxy.owner import CONFIRM_SECONDS, await_worker, failed_reloads
+from synapse.haproxy.proc import EndWatch, leader_with, processes_with, runs_with, wait_until
 from synapse.haproxy.runtime import Runtime
-
-_CONFIRM_SECONDS = 10.0
-"""How long a start or a reload may take: 10,000 servers take 0.2 s."""
 
 _LOST_SECONDS = 2.0
 """After how long a reload that shows no effect is asked for again."""
 
 _LEFTOVER_SECONDS = 1.0
-_EXEC_SECONDS = 0.5
-_POLL_SECONDS = 0.005
 _LOG_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where one HAProxy lives: its configuration, and a directory for its sockets, pid file and messages."""
+    """Where one HAProxy lives: its configuration, and a directory for its sockets, pid file and messages.
+
+    `worker_socket`: the runtime socket, if it is to be elsewhere.
+    """
 
     configuration: str
     run_directory: str
+    worker_socket: str | None = None
 
     @property
     def socket(self) -> str:
-        """The worker's runtime socket; HAProxy writes it into its configuration."""
-        return f"{self.run_directory}/haproxy.sock"
+        """The worker's runtime socket; it stands in HAProxy's configuration."""
+        return self.worker_socket or f"{self.run_directory}/haproxy.sock"
 
     @property
     def master_socket(self) -> str:
@@ -66,9 +65,8 @@ class HAProxyProcess:
         self.runtime = Runtime(places.socket, places.master_socket)
         self._binary = binary
         self._places = places
-        self._ring = ring
         self._child: subprocess.Popen[bytes] | None = None
-        self._watched: int | None = None
+        self._end = EndWatch(ring)
 
     def master(self) -> int | None:
         """The master's process id, None when it is not running."""
@@ -76,7 +74,7 @@ class HAProxyProcess:
             self._child = None
         pid = self._pid()
         if pid is not None:
-            self._watch(pid)
+            self._end.follow(pid)
         return pid
 
     def _pid(self) -> int | None:
@@ -87,10 +85,14 @@ class HAProxyProcess:
         except (OSError, ValueError):
             written = None
         configuration = self._places.configuration
-        for pid in (written, self._watched):
-            if pid is not None and _runs_with(pid, configuration):
+        for pid in (written, self._end.last):
+            if pid is not None and runs_with(pid, configuration):
                 return pid
-        return None if written is not None else _leader_with(configuration)
+        return None if written is not None else leader_with(configuration)
+
+    def running(self) -> bool:
+        """Whether its master runs."""
+        return self.master() is not None
 
     def observe(self) -> Info | None:
         """Who serves, None when HAProxy is not running. Raises `HAProxyAway` when it is and does not answer."""
@@ -131,13 +133,14 @@ class HAProxyProcess:
             before: int | None = self.runtime.info().pid
         except HAProxyAway:
             before = None
+        failures = self._failures_before(master)
         said = self._trim_messages()
         self._signal_reload(master)
         asked = time.monotonic()
 
         def failed() -> bool:
             nonlocal asked
-            if self._reload_failed():
+            if failed_reloads(self.runtime) > failures:
                 return True
             if time.monotonic() - asked > _LOST_SECONDS and self._serves_still(before):
                 self._signal_reload(master)
@@ -154,25 +157,29 @@ class HAProxyProcess:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(OSError):
                 os.kill(master, number)
-            if _wait(lambda: self.master() is None, _CONFIRM_SECONDS):
+            if wait_until(lambda: self.master() is None, CONFIRM_SECONDS):
                 return
 
     def _confirm(self, what: str, description: str, before: int | None, failed: Callable[[], bool], said: int) -> Info:
-        """Wait for a worker other than `before` that serves the description, asking a fresh connection each time."""
-        deadline = time.monotonic() + _CONFIRM_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                info = self.runtime.info()
-                if info.pid != before and info.description == description and not info.stopping:
-                    self.master()
-                    return info
-            except HAProxyAway:
-                pass
-            if failed():
-                break
-            time.sleep(_POLL_SECONDS)
-        words = alerts(self._messages(said)) or f"no new process within {_CONFIRM_SECONDS:g} s"
-        raise HAProxyError(f"cannot {what} HAProxy: {words}")
+        """Wait for a worker other than `before` that serves the description."""
+        info = await_worker(self.runtime, description, before, failed)
+        if info is None:
+            words = alerts(self._messages(said)) or f"no new process within {CONFIRM_SECONDS:g} s"
+            raise HAProxyError(f"cannot {what} HAProxy: {words}")
+        self.master()
+        return info
+
+    def _failures_before(self, master: int) -> int:
+        """How many reloads have failed since the last good one. Raises `HAProxyAway` for a master that hangs: it could
+        not reload, and waiting for that would hold up everything else."""
+        try:
+            return self.runtime.processes().failed_reloads
+        except HAProxyAway as away:
+            if not away.nobody_listens:
+                raise HAProxyAway(
+                    f"cannot reload HAProxy: its master (pid {master}) does not answer; the worker serves on as it is"
+                ) from away
+            return 0
 
     @staticmethod
     def _signal_reload(master: int) -> None:
@@ -188,12 +195,6 @@ class HAProxyProcess:
         except HAProxyAway:
             return False
 
-    def _reload_failed(self) -> bool:
-        try:
-            return self.runtime.processes().failed_reloads > 0
-        except HAProxyAway:
-            return False
-
     def end_leftovers(self) -> None:
         """End what is left of a HAProxy of these places, while none of ours runs: it would hold our addresses.
 
@@ -201,35 +202,17 @@ class HAProxyProcess:
         with another configuration file (the state directory was changed).
         """
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if _wait(lambda: not self._leftovers(), _LEFTOVER_SECONDS):
+            if wait_until(lambda: not self._leftovers(), _LEFTOVER_SECONDS):
                 return
             for pid in self._leftovers():
                 with contextlib.suppress(OSError):
                     os.kill(pid, number)
-        _wait(lambda: not self._leftovers(), _LEFTOVER_SECONDS)
+        wait_until(lambda: not self._leftovers(), _LEFTOVER_SECONDS)
 
     def _leftovers(self) -> list[int]:
         if self.master() is not None:
             return []
         return processes_with(self._places.configuration, self._places.pid_file)
-
-    def _watch(self, pid: int) -> None:
-        if self._watched == pid:
-            return
-        try:
-            handle = os.pidfd_open(pid)
-        except OSError:
-            return
-        self._watched = pid
-
-        def wait_for_end() -> None:
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            poll.poll()
-            os.close(handle)
-            self._ring()
-
-        threading.Thread(target=wait_for_end, name=f"haproxy-{pid}", daemon=True).start()
 
     def _messages(self, since: int) -> str:
         try:
@@ -249,51 +232,3 @@ class HAProxyProcess:
         except OSError:
             return 0
         return size
-
-
-def _runs_with(pid: int, *arguments: str) -> bool:
-    """Whether this process lives and was started with one of these arguments (process ids are used again)."""
-    given: list[bytes] = []
-
-    def known() -> bool:
-        """A process in the middle of an exec has no arguments for a millisecond, and HAProxy's master does that twice
-        at each reload; a kernel thread has none ever, nor a program."""
-        given[:] = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return given != [b""] or not os.readlink(f"/proc/{pid}/exe")
-
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
-        if state in "ZX":
-            return False
-        _wait(known, _EXEC_SECONDS)
-    except (OSError, IndexError):
-        return False
-    return any(os.fsencode(argument) in given for argument in arguments)
-
-
-def processes_with(*arguments: str) -> list[int]:
-    """Every process that lives and was started with one of these arguments."""
-    return [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _runs_with(int(entry.name), *arguments)
-    ]
-
-
-def _leader_with(configuration: str) -> int | None:
-    """The process that leads a session of its own and runs with this configuration file: a master is started so, and
-    its workers are in its session."""
-    for pid in processes_with(configuration):
-        with contextlib.suppress(OSError):
-            if os.getsid(pid) == pid:
-                return pid
-    return None
-
-
-def _wait(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True

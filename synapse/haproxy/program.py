@@ -1,10 +1,11 @@
 """The HAProxy program: is it there, is it new enough, does it take this file?"""
 
-import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 
 from synapse.haproxy.answers import alerts
+from synapse.haproxy.capabilities import Capabilities, parse
 from synapse.haproxy.errors import ConfigurationRefused, HAProxyError, HAProxyMissing
 
 OLDEST = (2, 4)
@@ -35,18 +36,24 @@ def find(binary: str) -> str:
 
 def version(path: str) -> tuple[int, int]:
     """The program's version, major and minor. Raises `HAProxyMissing` when it does not say one."""
-    words = _run([path, "-v"])[1]
-    match = re.search(r"HA-?Proxy version (\d+)\.(\d+)", words)
-    if match is None:
+    return probe(path).version
+
+
+def probe(path: str) -> Capabilities:
+    """What this program can do. Raises `HAProxyMissing` when it does not answer as HAProxy does."""
+    found = parse(_run([path, "-vv"])[1])
+    if found is None:
         raise HAProxyMissing(
-            f"{path} -v does not answer as HAProxy does; give the right path as haproxy.binary in synapse.yaml"
+            f"{path} -vv does not answer as HAProxy does; give the right path as haproxy.binary in synapse.yaml"
         )
-    return int(match[1]), int(match[2])
+    return found
 
 
-def check(path: str, configuration: str) -> None:
-    """Have HAProxy read a configuration file. Raises `ConfigurationRefused` with HAProxy's words."""
-    code, words = _run([path, "-c", "-f", configuration])
+def check(path: str, configuration: str, others: Sequence[str] = ()) -> None:
+    """Have HAProxy read a configuration file, after the `others` that it is run with. Raises `ConfigurationRefused`
+    with HAProxy's words."""
+    files = [argument for file in (*others, configuration) for argument in ("-f", file)]
+    code, words = _run([path, "-c", *files])
     if code != 0:
         told = alerts(words) or f"exit code {code}"
         raise ConfigurationRefused(f"HAProxy refuses {configuration}: {told.splitlines()[0]}", told)

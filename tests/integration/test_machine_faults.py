@@ -155,6 +155,31 @@ def directory_gone(host: Host) -> Iterator[None]:
     aside.rename(host.state)
 
 
+@contextmanager
+def read_only(host: Host) -> Iterator[None]:
+    """The state directory, which haproxy.cfg is in, is mounted read-only; where this user may not mount, it may not
+    write there, or no byte can be written at all."""
+    state = str(host.state)
+    if os.geteuid() != 0:
+        host.state.chmod(0o500)
+        yield
+        host.state.chmod(0o750)
+    elif subprocess.run(["mount", "--bind", state, state], capture_output=True, check=False).returncode == 0:
+        subprocess.run(["mount", "-o", "remount,bind,ro", state], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "-l", state], check=True)
+    else:
+        with disk_full(host):
+            yield
+
+
+def test_a_read_only_configuration_directory_stops_nothing(host: Host) -> None:
+    """haproxy.cfg can be neither replaced nor checked under another name."""
+    a_disk_that_takes_nothing_stops_nothing(host, read_only)
+
+
 def test_a_full_disk_stops_nothing(small_disk: Host) -> None:
     """No space is left for what synapse keeps."""
     a_disk_that_takes_nothing_stops_nothing(small_disk, disk_full)

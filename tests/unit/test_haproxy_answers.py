@@ -8,11 +8,13 @@ from smartstack.instance import Instance, decode
 from synapse.haproxy.answers import (
     Info,
     Processes,
+    Reloaded,
     alerts,
     parse_backend_id,
     parse_info,
     parse_load,
     parse_processes,
+    parse_reload,
     parse_servers,
     split_replies,
     succeeded,
@@ -313,3 +315,25 @@ def test_the_number_of_a_backend() -> None:
     assert parse_backend_id(answer) == "7"
     assert parse_backend_id("Can't find backend.\n\n") is None
     assert parse_backend_id("") is None
+
+
+RELOADED = {
+    "before 2.7 it answers before it knows": ("\n", None, ""),
+    "good, and silent": ("Success=1\n", True, ""),
+    "good": ("Success=1\n--\n[NOTICE]   (1) : New worker (2) forked\n", True, "[NOTICE]   (1) : New worker (2) forked"),
+    "bad": (
+        "Success=0\n--\n[NOTICE]   (1) : haproxy version is 3.0.11\n"
+        "[ALERT]    (1) : config : parsing [/x.cfg:3] : unknown keyword 'blance'.\n"
+        "[ALERT]    (1) : config : Fatal errors found in configuration.\n",
+        False,
+        "parsing [/x.cfg:3] : unknown keyword 'blance'.",
+    ),
+    "bad, and it was built not to say why": ("Success=0\n", False, ""),
+    "no answer of a master": ("Unknown command: 'reload'", None, "Unknown command: 'reload'"),
+}
+
+
+@pytest.mark.parametrize(("text", "success", "words"), RELOADED.values(), ids=RELOADED)
+def test_the_masters_answer_to_a_reload(text: str, success: bool | None, words: str) -> None:
+    """Whether it took, where the master tells, and what HAProxy has against it."""
+    assert parse_reload(text) == Reloaded(success=success, words=words)

@@ -13,7 +13,8 @@ import pytest
 
 from smartstack.forms import Listen, TcpAddress, UnixSocket
 from synapse.haproxy import listeners
-from synapse.haproxy.listeners import listening, parse_table
+from synapse.haproxy.sharing import shared
+from synapse.haproxy.sockets import listening, listening_sockets, parse_table
 
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -103,8 +104,8 @@ def test_an_address_of_ours_is_not_taken() -> None:
 
 
 @pytest.fixture
-def stranger() -> Iterator[TcpAddress]:
-    """Where another process listens, with SO_REUSEPORT, as a second HAProxy would."""
+def stranger() -> Iterator[tuple[TcpAddress, int]]:
+    """Where another process listens, and its process id; with SO_REUSEPORT, as a second HAProxy would."""
     code = (
         "import socket, sys\n"
         "one = socket.socket()\n"
@@ -116,22 +117,25 @@ def stranger() -> Iterator[TcpAddress]:
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        yield TcpAddress("127.0.0.1", int(process.stdout.readline()))
+        yield TcpAddress("127.0.0.1", int(process.stdout.readline())), process.pid
         process.kill()
 
 
-def test_an_address_of_another_process_is_taken(stranger: TcpAddress) -> None:
-    """Also when that one would share it: two HAProxy of one user share a port without a word."""
-    assert taken({"web": stranger, "api": free_address()}, [os.getpid()]) == {
-        "web": f"cannot listen on {stranger}: another process has it"
+def test_an_address_of_another_process_is_taken(stranger: tuple[TcpAddress, int]) -> None:
+    """Also when that one would share it: two HAProxy of one user share a port without a word. Who it is, is told."""
+    where, pid = stranger
+    assert taken({"web": where, "api": free_address()}, [os.getpid()]) == {
+        "web": f"cannot listen on {where}: another process has it: {Path(sys.executable).name} (pid {pid})"
     }
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_every_address_of_a_port_that_another_process_has_is_taken(stranger: TcpAddress, host: str) -> None:
+def test_every_address_of_a_port_that_another_process_has_is_taken(stranger: tuple[TcpAddress, int], host: str) -> None:
     """0.0.0.0 includes 127.0.0.1, and so does [::] as HAProxy binds it."""
-    everywhere = TcpAddress(host, stranger.port)
-    assert taken({"web": everywhere}, []) == {"web": f"cannot listen on {everywhere}: another process has it"}
+    everywhere, pid = TcpAddress(host, stranger[0].port), stranger[1]
+    why = taken({"web": everywhere}, [])["web"]
+    assert why.startswith(f"cannot listen on {everywhere}: another process has it: ")
+    assert why.endswith(f"(pid {pid})")
 
 
 def test_an_address_of_ours_is_not_tried(tmp_path: Path) -> None:
@@ -213,7 +217,41 @@ def test_a_unix_socket_that_somebody_serves() -> None:
         path = f"{directory}/served"
         served.bind(path)
         served.listen(1)
-        assert taken({"web": UnixSocket(path)}, []) == {"web": f"cannot listen on {path}: another process has it"}
+        why = taken({"web": UnixSocket(path)}, [])["web"]
+        assert why.startswith(f"cannot listen on {path}: another process has it: ")
+        assert why.endswith(f"(pid {os.getpid()})")
         assert taken({"web": UnixSocket(path)}, [], held=[path]) == {}
         assert taken({"web": UnixSocket(f"{directory}/new")}, []) == {}
         assert os.listdir(directory) == ["served"]
+
+
+def test_who_else_listens_at_an_address_of_ours(stranger: tuple[TcpAddress, int]) -> None:
+    """Two processes of one user may share a port, and each gets a part of the connections: it is told which one, and
+    nothing where all sockets are ours or nobody's."""
+    where, pid = stranger
+    with socket.socket() as ours, listener() as alone:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        ours.bind((where.host, where.port))
+        ours.listen(1)
+        addresses = {"web": (where, UnixSocket("/run/x.sock")), "api": (address(alone),)}
+        told = shared(addresses, [os.getpid()])
+        assert told is not None
+        assert told.startswith("web: ")
+        assert f"(pid {pid}) listens on {where} too" in told
+        assert shared(addresses, [os.getpid(), pid]) is None
+        assert shared({"api": (address(alone),)}, [os.getpid()]) is None
+        assert shared(addresses, [2**22 + 1]) is None, "whose sockets cannot be seen"
+
+
+def test_the_kernels_table_is_read_no_further_than_its_listeners(tmp_path: Path) -> None:
+    """They come first; a host may have a hundred thousand connections after them."""
+    lines = TCP.splitlines()
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text("\n".join([*lines, lines[1]]))
+    (tmp_path / "net" / "tcp6").write_text(TCP6)
+    assert [(each.host, each.port) for each in listening_sockets(tmp_path)] == [
+        ("127.0.0.1", 34210),
+        ("0.0.0.0", 22),
+        ("::1", 34211),
+        ("2001:db8::1", 80),
+    ]
