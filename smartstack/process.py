@@ -51,10 +51,12 @@ def share_one_heap() -> None:
 
 
 class Stopping:
-    """Whether somebody asked this process to stop; `exit_code` is 130 when that was Ctrl-C, else 0."""
+    """Whether somebody asked this process to stop; `exit_code` is 130 when that was Ctrl-C, else 0. `reloading`:
+    somebody asked to read everything again, and systemd was not told yet that this is being done."""
 
     def __init__(self) -> None:
         self.requested = False
+        self.reloading = False
         self.exit_code = 0
 
 
@@ -73,6 +75,7 @@ def install_signals(wake: Wake, resync: Callable[[], None] = lambda: None) -> St
 
     def look_again(number: int, frame: FrameType | None) -> None:
         resync()
+        stopping.reloading = True
         wake.ring()
 
     signal.signal(signal.SIGTERM, stop)
@@ -128,7 +131,8 @@ def run_loop(cycle: Callable[[], float], wake: Wake, stopping: Stopping, heartbe
     """Call `cycle` until somebody asks to stop; it returns in how many seconds it wants to be called if nobody rings.
 
     Beats at least every `BEAT_SECONDS`, also while it waits. Tells systemd READY=1 after the first cycle that went
-    through, WATCHDOG=1 with each beat where systemd asked for it, and STOPPING=1 at the end.
+    through, WATCHDOG=1 with each beat where systemd asked for it, and STOPPING=1 at the end. Around the cycle that
+    answers a SIGHUP stand RELOADING=1 and READY=1, as `Type=notify-reload` wants it.
 
     A cycle that raises is a defect, but no reason to stop serving: its traceback is logged once for each distinct
     text, and the cycle is tried again after 0.1 s, doubling to 5 s, however often somebody rings meanwhile.
@@ -138,6 +142,9 @@ def run_loop(cycle: Callable[[], float], wake: Wake, stopping: Stopping, heartbe
     retry_seconds = FIRST_RETRY_SECONDS
     ready = False
     while not stopping.requested:
+        if stopping.reloading:
+            stopping.reloading, ready = False, False
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             wait_seconds = cycle()
         except Exception as error:  # the loop's safety net: one of the two places where this may stand

@@ -11,13 +11,16 @@ from smartstack.forms import SOCKET_PATH_LIMIT
 from smartstack.installed import source_families
 from smartstack.live import LiveConfiguration
 from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
+from smartstack.tokens import Token
 from smartstack.wake import Wake
+from synapse.actions import actions, explanation
 from synapse.board import WAITING_LIMIT
 from synapse.haproxy.process import Places
 from synapse.loop import LIVE, Synapse, log
+from synapse.readiness import Readiness
 from synapse.services import services
 from synapse.settings import Settings
-from synapse.status import describe, ready
+from synapse.status import describe
 
 LOCK_FILE = "synapse.lock"
 
@@ -35,13 +38,21 @@ def run(path: str) -> int:
     with ExitStack() as locks:
         for directory in sorted({settings.state_directory, settings.run_directory}):
             locks.enter_context(ProcessLock(Path(directory) / LOCK_FILE))
+        readiness, token = Readiness(heartbeat), Token(settings.run_directory)
         synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), live=LIVE), wake)
         stopping = install_signals(wake, synapse.resync)
-        admin = _admin(synapse, settings, heartbeat)
+        admin = _admin(synapse, settings, heartbeat, readiness, token)
+
+        def turn() -> float:
+            seconds = synapse.cycle()
+            readiness.turned(synapse.snapshot)
+            return seconds
+
         try:
             synapse.start()
-            run_loop(synapse.cycle, wake, stopping, heartbeat, log)
+            run_loop(turn, wake, stopping, heartbeat, log)
         finally:
+            synapse.desk.inbox.close()
             synapse.stop()
             if admin is not None:
                 admin.stop()
@@ -69,20 +80,27 @@ def make_directory(path: str) -> None:
         ) from error
 
 
-def _admin(synapse: Synapse, settings: Settings, heartbeat: Heartbeat) -> AdminServer | None:
+def _admin(
+    synapse: Synapse, settings: Settings, heartbeat: Heartbeat, readiness: Readiness, token: Token
+) -> AdminServer | None:
     if settings.admin is None:
         return None
+    token.write()
+    if token.problem is not None:
+        log.error("actions cannot be asked for", why=token.problem)
     routes = standard_routes(
         heartbeat=heartbeat,
-        ready=lambda: ready(synapse.snapshot),
-        status=lambda: describe(synapse.snapshot),
+        ready=lambda: readiness.answer(synapse.snapshot),
+        status=lambda: {**describe(synapse.snapshot), "actions_problem": token.problem},
         metrics=synapse.metrics.registry,
     )
-    board = synapse.publisher.board
+    board, inbox = synapse.publisher.board, synapse.desk.inbox
     server = AdminServer(
         settings.admin,
         routes,
-        questions={"/services": services(lambda: synapse.snapshot, board)},
+        actions(inbox),
+        token,
+        questions={"/services": services(lambda: synapse.snapshot, board), "/explain": explanation(inbox)},
         waiting=WAITING_LIMIT,
     )
     server.start()

@@ -1,6 +1,19 @@
 """What synapse counts, in Prometheus's terms."""
 
+from collections.abc import Collection, Iterable, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+
+from synapse.drift import Kind
+from synapse.plan import Action, Disable, Enable, SetAddress, SetWeight
+from synapse.reasons import Cause, cause_of
+
+_KINDS: Mapping[type[Action], str] = {
+    SetAddress: "address",
+    SetWeight: "weight",
+    Enable: "enable",
+    Disable: "disable",
+}
 
 
 class Metrics:
@@ -24,12 +37,27 @@ class Metrics:
             buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
             registry=self.registry,
         )
-        self.commands = counter("synapse_runtime_commands_total", "Runtime commands sent to HAProxy", "result")
+        self.propagation_seconds = Histogram(
+            "synapse_propagation_seconds",
+            "From a source's news of a change to a HAProxy that shows it",
+            buckets=(0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+            registry=self.registry,
+        )
+        self.commands = counter("synapse_runtime_commands_total", "Runtime commands sent to HAProxy", "kind", "result")
         self.reloads = counter("synapse_haproxy_reloads_total", "Reloads of HAProxy", "result")
+        self.reload_reasons = counter(
+            "synapse_haproxy_reload_reasons_total", "Why HAProxy was started or reloaded, maybe several", "reason"
+        )
         self.starts = counter("synapse_haproxy_starts_total", "Starts of HAProxy by synapse", "result")
         self.file_writes = counter("synapse_haproxy_config_writes_total", "Times haproxy.cfg was replaced", "result")
         self.checks = counter(
             "synapse_haproxy_checks_total", "Times HAProxy was asked whether it takes a file", "result"
+        )
+        self.drift_repairs = counter(
+            "synapse_drift_repairs_total", "What somebody else changed in HAProxy, and synapse put right", "kind"
+        )
+        self.old_workers = gauge(
+            "synapse_haproxy_old_workers", "HAProxy processes of before a reload that still have connections"
         )
         self.haproxy_up = gauge("synapse_haproxy_up", "1 while HAProxy answers on its socket")
         self.instances = gauge("synapse_instances", "Instances that a service is offered with", "service")
@@ -45,14 +73,37 @@ class Metrics:
             "1 while a valid definition is not in use, because HAProxy refuses it",
             "service",
         )
+        self.certificates_loaded = counter(
+            "synapse_certificates_loaded_total", "Renewed certificate files given to HAProxy at run time", "result"
+        )
+        self.certificate_expiry = gauge(
+            "synapse_certificate_expiry_seconds", "When what HAProxy has of a certificate file expires", "file"
+        )
+        self.holds = gauge("synapse_holds", "Instances that are held on this host: they get no new requests from it")
         self.connected = gauge("synapse_registry_connected", "1 while the link to the registry is up")
         self.link = gauge("synapse_registry_link", "Totals of the registry link since the start", "counter")
 
         for result in ("done", "failed"):
-            for each in (self.commands, self.reloads, self.starts, self.file_writes):
+            for kind in _KINDS.values():
+                self.commands.labels(kind, result)
+            for each in (self.reloads, self.starts, self.file_writes, self.certificates_loaded):
                 each.labels(result)
         for result in ("taken", "refused"):
             self.checks.labels(result)
+        for drift in Kind:
+            self.drift_repairs.labels(drift.value)
+        for cause in Cause:
+            self.reload_reasons.labels(cause.value)
+
+    def executed(self, actions: Iterable[Action], failed: Collection[Action]) -> None:
+        """These runtime commands were sent, and those failed."""
+        for action in actions:
+            self.commands.labels(_KINDS[type(action)], "failed" if action in failed else "done").inc()
+
+    def reloaded(self, reasons: Iterable[str]) -> None:
+        """HAProxy was started or reloaded for these reasons; each cause counts once."""
+        for cause in {cause_of(reason) for reason in reasons}:
+            self.reload_reasons.labels(cause.value).inc()
 
     def keep_services(self, names: set[str]) -> None:
         """Drop the series of services that are no longer there."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from synapse.proxy import SPARE_HOST, SPARE_PORT, Admin, Observed, Service, Slot, Target
+from synapse.reasons import Cause, Reason, distrust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,15 +102,19 @@ def plan(
     for name in sorted(wanted):
         if name in observed.backends:
             actions.extend(change_members(name, observed.backends[name], wanted[name].targets))
-    reasons = [f"{name}: {why}" for name, why in sorted(distrusted.items())]
+    reasons: list[str] = distrust(distrusted)
     if observed.description != structure.description:
-        more_slots = [
-            f"{name} has {len(observed.backends[name])} slots and gets {service.slots + service.backups}"
+        more_slots: list[str] = [
+            Reason(
+                f"{name} has {len(observed.backends[name])} slots and gets {service.slots + service.backups}",
+                Cause.SLOTS,
+            )
             for name, service in sorted(wanted.items())
             if name in observed.backends and len(observed.backends[name]) != service.slots + service.backups
         ]
         changes = structure_changes(running, structure)
-        reasons.extend(changes + more_slots or ["the structure differs from the running one"])
+        differs = Reason("the structure differs from the running one", Cause.STRUCTURE)
+        reasons.extend(changes + more_slots or [differs])
     return Plan(actions=tuple(actions), reload_reasons=tuple(reasons))
 
 
@@ -117,12 +122,13 @@ def structure_changes(running: Structure | None, wanted: Structure) -> list[str]
     """In words, what differs between two structures; empty when nothing is known about the running one."""
     if running is None:
         return []
-    changes = []
+    changes: list[str] = []
     for name in sorted(running.digests.keys() | wanted.digests.keys()):
         before, after = running.digests.get(name), wanted.digests.get(name)
         if before != after:
-            what = "added" if before is None else "removed" if after is None else "changed"
-            changes.append(f"{what} {name}" if name else "changed global settings")
+            cause = Cause.ADDED if before is None else Cause.REMOVED if after is None else Cause.CHANGED
+            service = Reason(f"{cause.value} {name}", cause)
+            changes.append(service if name else Reason("changed global settings", Cause.GLOBAL))
     return changes
 
 

@@ -1,16 +1,22 @@
 """What /status tells: the loop's last snapshot, put into words only when somebody asks. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from smartstack.errors import Problem
+from smartstack.instance import Instance
+from smartstack.maintenance import Maintenance, Maintenances
 from smartstack.registry.protocol import LinkStatus, Listing
+from synapse import holds
+from synapse.drift import DriftRecord
 from synapse.haproxy.commands import command
 from synapse.offers import Offer
+from synapse.placement import Placed
 from synapse.plan import Plan
 from synapse.proxy import Admin, Observed, Refusal, Slot
 from synapse.staleness import Stale
+from synapse.tls import TlsState
 
 _SHOWN_ACTIONS = 50
 """How many commands of a plan /status shows."""
@@ -25,7 +31,7 @@ class Snapshot:
     which the offers go. `listens` is where each service is offered. `error` is what keeps HAProxy from being as it
     should be. `problems` are by service, "" for the host's own file. `needs_restart` names edited settings that only
     a restart applies. `registry` is the link to the main registry, `registries` are those to others that are in use.
-    `missing` are the services on which the registry has not said anything yet.
+    `missing` are the services on which the registry has not said anything yet. `holds` is what is held on this host.
     """
 
     at: float
@@ -36,6 +42,9 @@ class Snapshot:
     registries: Mapping[str, LinkStatus] = field(default_factory=dict)
     offers: Mapping[str, Offer]
     observed: Observed | None
+    version: str = ""
+    old_workers: int | None = None
+    drift: DriftRecord = field(default_factory=DriftRecord)
     plan: Plan
     planned_at: float | None
     last_reload: Sequence[str]
@@ -46,20 +55,28 @@ class Snapshot:
     error: str | None
     missing: tuple[str, ...]
     stale: Stale | None = None
+    certificates: Sequence[TlsState] = ()
+    holds: Maintenances = field(default_factory=dict)
 
 
-def ready(snapshot: Snapshot | None) -> tuple[bool, dict[str, object]]:
-    """Whether every service was seen once and HAProxy serves, and what is missing."""
+def missing(snapshot: Snapshot | None) -> list[str]:
+    """What is missing for a synapse that was never ready: every service seen once, and a HAProxy that serves."""
     if snapshot is None:
-        return False, {"missing": ["the first turn of the loop"]}
-    missing = [f"the registry's word on {name}" for name in snapshot.missing]
-    if snapshot.observed is None:
-        missing.append("a running HAProxy")
-    return not missing, {"missing": missing}
+        return ["the first turn of the loop"]
+    names = [f"the registry's word on {name}" for name in snapshot.missing]
+    return names if snapshot.observed is not None else [*names, "a running HAProxy"]
 
 
-def describe(snapshot: Snapshot | None) -> dict[str, Any]:
-    """The snapshot as /status answers it."""
+def degraded(snapshot: Snapshot) -> list[str]:
+    """What is not as it should be, in words, though clients may not feel it."""
+    links = {"": snapshot.registry, **snapshot.registries}
+    away = [f"the registry {name}".rstrip() for name, link in sorted(links.items()) if not link.connected]
+    said = [f"{name} is away" for name in away] + missing(snapshot)
+    return said if snapshot.error is None else [*said, snapshot.error]
+
+
+def describe(snapshot: Snapshot | None, names: Collection[str] | None = None) -> dict[str, Any]:
+    """The snapshot as /status answers it, with all services or with these alone."""
     if snapshot is None:
         return {"daemon": "synapse", "services": {}, "error": "the first turn of the loop is not done yet"}
     observed = snapshot.observed
@@ -75,6 +92,9 @@ def describe(snapshot: Snapshot | None) -> dict[str, Any]:
             "pid": observed.pid if observed else None,
             "structure": observed.description if observed else None,
             "last_reload": list(snapshot.last_reload),
+            "version": snapshot.version,
+            "old_workers": snapshot.old_workers,
+            "drift": {"repairs": snapshot.drift.counts, "last": list(snapshot.drift.last), "at": snapshot.drift.at},
         },
         "plan": {
             "actions": [command(action) for action in snapshot.plan.actions[:_SHOWN_ACTIONS]],
@@ -85,41 +105,91 @@ def describe(snapshot: Snapshot | None) -> dict[str, Any]:
         "problems": {name: list(map(str, problems)) for name, problems in snapshot.problems.items()},
         "needs_restart": snapshot.needs_restart,
         "stale": snapshot.stale,
+        "certificates": snapshot.certificates,
+        "holds": [
+            {"service": service, "address": address, **_hold(hold)}
+            for service, each in holds.by_service(snapshot.holds).items()
+            for address, hold in each.items()
+        ],
         "services": {
-            name: _service(name, offer, observed, snapshot) for name, offer in sorted(snapshot.offers.items())
+            name: _service(name, offer, observed, snapshot)
+            for name, offer in sorted(snapshot.offers.items())
+            if names is None or name in names
         },
     }
+
+
+def state_of(address: str, observed: Observed | None, service: str) -> str:
+    """What HAProxy does with the instance of this service at this address."""
+    return str(_seat(address, observed.backends.get(service, ()) if observed else ())["state"])
 
 
 def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snapshot) -> dict[str, Any]:
     slots = observed.backends.get(name, ()) if observed else ()
     refusal = snapshot.refusals.get(name)
+    held = holds.by_service(snapshot.holds).get(name, {})
+    listed = {record.instance.address for record in offer.known.records} if isinstance(offer.known, Listing) else None
+    members = {placed.instance.address: placed for placed in offer.placement.members}
     return {
         "listen": snapshot.listens.get(name),
         "origin": offer.choice.origin,
         "reason": offer.choice.reason,
         "since": snapshot.since.get(name),
         "known": isinstance(offer.known, Listing),
+        "unknown_since": None if isinstance(offer.known, Listing) else offer.known.since,
         "held_back_until": None if offer.choice.due is None else snapshot.at + offer.choice.due - snapshot.clock,
         "refused_definition": refusal.reason if refusal else None,
         "refused_nodes": offer.choice.refused,
+        "discovery_only": offer.definition.proxy is None,
+        "rings": offer.placement.rings,
+        "placement": offer.placement.reason,
         "slots": len(slots),
         "instances": [
-            {
-                "address": instance.address,
-                "name": instance.name,
-                "weight": instance.weight,
-                "labels": dict(instance.labels),
-                **_seat(instance.host, instance.port, slots),
-            }
+            _instance(instance, members.get(instance.address), listed, held, slots)
             for instance in offer.choice.instances
         ],
+        "strangers": _strangers(offer.choice.instances, slots),
+        "held": {address: _hold(hold) for address, hold in held.items()},
     }
 
 
-def _seat(host: str, port: int, slots: Sequence[Slot]) -> dict[str, Any]:
+def _instance(
+    instance: Instance,
+    placed: Placed | None,
+    listed: Collection[str] | None,
+    held: Mapping[str, Maintenance],
+    slots: Sequence[Slot],
+) -> dict[str, Any]:
+    """One instance. `listed` are the addresses that the sources name now, None while they do not answer."""
+    address = instance.address
+    return {
+        "address": address,
+        "name": instance.name,
+        "weight": instance.weight,
+        "labels": dict(instance.labels),
+        "listed": None if listed is None else address in listed,
+        "role": placed.role if placed else None,
+        "ring": placed.ring if placed else None,
+        "why": placed.reason if placed else "",
+        "held": _hold(held[address]) if address in held else None,
+        **_seat(address, slots),
+    }
+
+
+def _hold(hold: Maintenance) -> dict[str, Any]:
+    return {"reason": hold.reason, "owner": hold.owner, "since": hold.since, "until": hold.until}
+
+
+def _strangers(instances: Sequence[Instance], slots: Sequence[Slot]) -> list[dict[str, Any]]:
+    """Who is in HAProxy without being an instance of the service."""
+    known = {instance.address for instance in instances}
+    strangers = {slot.address for slot in slots if slot.admin is not Admin.MAINT} - known
+    return [{"address": address, **_seat(address, slots)} for address in sorted(strangers)]
+
+
+def _seat(address: str, slots: Sequence[Slot]) -> dict[str, Any]:
     for slot in slots:
-        if (slot.host, slot.port) == (host, port) and slot.admin is not Admin.MAINT:
+        if slot.address == address and slot.admin is not Admin.MAINT:
             state = "down" if not slot.up and slot.weight else "serving" if slot.serves else "draining"
             return {"slot": slot.name, "state": state}
     return {"slot": None, "state": "not in HAProxy"}

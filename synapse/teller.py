@@ -28,6 +28,7 @@ class Teller:
         self._error: str | None = None
         self._needs_restart: tuple[str, ...] = ()
         self._stale = False
+        self._drift_at: float | None = None
 
     def tell(self, snapshot: Snapshot, changed: Collection[str]) -> None:
         """Log what is new in this snapshot, and set the gauges of the services whose offers changed."""
@@ -48,12 +49,18 @@ class Teller:
             else:
                 self._log.info("HAProxy is as it should be")
             self._error = snapshot.error
+        self._drift(snapshot)
         self._age(snapshot)
         self._gauges(snapshot)
         for name, offer in offers.items():
             _service_gauges(self._metrics, name, offer)
         if len(offers) < len(changed):
             self._forget(set(snapshot.offers))
+
+    def _drift(self, snapshot: Snapshot) -> None:
+        if snapshot.drift.at != self._drift_at:
+            self._drift_at = snapshot.drift.at
+            self._log.warning("somebody else changed HAProxy: it is put right", what=_named(list(snapshot.drift.last)))
 
     def _age(self, snapshot: Snapshot) -> None:
         old = snapshot.stale
@@ -145,6 +152,7 @@ class Teller:
     def _gauges(self, snapshot: Snapshot) -> None:
         metrics = self._metrics
         metrics.connected.set(snapshot.registry.connected)
+        metrics.holds.set(len(snapshot.holds))
         for counter, total in snapshot.registry.counters.items():
             metrics.link.labels(counter).set(total)
         metrics.problems.clear()

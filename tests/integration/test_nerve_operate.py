@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.ear import Ear
 from tests.support.eventually import eventually
 from tests.support.machine import CHECK, NERVE, Machine
 from tests.support.zookeeper import ControlledServer
@@ -190,24 +191,6 @@ def test_each_line_of_a_json_log_is_one_object(machine: Machine) -> None:
 
 
 # Who watches from outside
-
-
-class Ear:
-    """A datagram socket that somebody listens at: systemd's, or a statsd agent's."""
-
-    def __init__(self, family: int, address: Any) -> None:
-        self.socket = socket.socket(family, socket.SOCK_DGRAM)
-        self.socket.bind(address)
-        self.socket.setblocking(False)
-        self.heard: list[str] = []
-
-    def listen(self) -> list[str]:
-        """Everything that was said so far."""
-        while True:
-            try:
-                self.heard.append(self.socket.recv(65_536).decode().rstrip("\n"))
-            except BlockingIOError:
-                return self.heard
 
 
 @pytest.fixture

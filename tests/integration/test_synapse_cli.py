@@ -47,6 +47,8 @@ def untouched(serving: Host) -> Iterator[Host]:
         return serving.haproxy(), serving.structure(), serving.members("web"), files
 
     eventually((serving.state / "last_good.json").exists)
+    for name in ("api", "web"):
+        eventually((serving.state / "definitions" / f"{name}.yaml").exists)
     before = seen()
     yield serving
     assert seen() == before

@@ -90,6 +90,7 @@ def test_hangup_asks_to_look_again() -> None:
     os.kill(os.getpid(), signal.SIGHUP)
     assert wake.wait(5)
     assert asked == [True]
+    assert stopping.reloading
     assert not stopping.requested
 
 
@@ -386,6 +387,25 @@ def test_systemd_hears_that_the_loop_is_ready_alive_and_stopping(
     monkeypatch.setattr(process, "FIRST_RETRY_SECONDS", 0.01)
     run_loop(Cycle(stopping, ValueError("a"), 0.0, 0.0), Wake(), stopping, Heartbeat(), log)
     assert systemd.heard(5) == ["WATCHDOG=1", "READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
+
+
+def test_systemd_hears_of_a_reload(systemd: Systemd, stopping: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cycle that answers a SIGHUP stands between RELOADING=1, with the time, and READY=1, which waits for a cycle
+    that goes through."""
+    monkeypatch.setattr(process, "FIRST_RETRY_SECONDS", 0.01)
+    cycle = Cycle(stopping, 0.0, ValueError("a"), 0.0)
+    before = time.monotonic_ns() // 1000
+
+    def ask() -> float:
+        stopping.reloading = len(cycle.moments) == 0
+        return cycle()
+
+    run_loop(ask, Wake(), stopping, Heartbeat(), log)
+    ready, reloading, again, end = systemd.heard(4)
+    assert (ready, again, end) == ("READY=1", "READY=1", "STOPPING=1")
+    words, _, microseconds = reloading.partition("\nMONOTONIC_USEC=")
+    assert words == "RELOADING=1"
+    assert before <= int(microseconds) <= time.monotonic_ns() // 1000
 
 
 class RecordingWake(Wake):

@@ -9,13 +9,14 @@ import pytest
 
 from smartstack.errors import Problem
 from smartstack.instance import Instance
-from smartstack.registry.protocol import LinkStatus, Listing, Refused, Unknown
+from smartstack.maintenance import Maintenances, begin
+from smartstack.registry.protocol import LinkStatus, Listing, Record, Refused, Unknown
 from smartstack.responses import json_response
 from synapse.offers import Offer
 from synapse.plan import Disable, Plan
 from synapse.proxy import Admin, Observed, Refusal, Slot
 from synapse.selection import Choice, Memory, Origin
-from synapse.status import Snapshot, describe, ready
+from synapse.status import Snapshot, degraded, describe, missing
 from tests.support.definitions import definition, placed, proxy
 
 WEB = Instance(host="10.0.0.1", port=80, name="host1", weight=7, labels=(("zone", "a"),))
@@ -30,7 +31,8 @@ def choice(*instances: Instance, origin: Origin = Origin.LISTING, due: float | N
 
 
 def offer(of: Choice, known: Listing | Unknown | None = None) -> Offer:
-    return Offer(definition=definition(), known=known or Listing(), choice=of, placement=placed(of.instances))
+    listing = Listing(records=tuple(Record(node=each.address, instance=each) for each in of.instances))
+    return Offer(definition=definition(), known=known or listing, choice=of, placement=placed(of.instances))
 
 
 def slot(name: str = "s1", port: int = 80, weight: int = 100, admin: Admin = Admin.READY, up: bool = True) -> Slot:
@@ -88,10 +90,21 @@ def test_a_quiet_host() -> None:
             "counters": {"requests": 3},
         },
         "registries": {},
-        "haproxy": {"running": True, "pid": 42, "structure": "smartstack-1", "last_reload": ["added web"]},
+        "haproxy": {
+            "running": True,
+            "pid": 42,
+            "structure": "smartstack-1",
+            "last_reload": ["added web"],
+            "version": "",
+            "old_workers": None,
+            "drift": {"at": None, "last": [], "repairs": {}},
+        },
         "plan": {"actions": [], "more_actions": 0, "reload": [], "at": None},
         "problems": {},
         "needs_restart": [],
+        "stale": None,
+        "certificates": [],
+        "holds": [],
         "services": {
             "web": {
                 "listen": "127.0.0.1:3210",
@@ -99,9 +112,13 @@ def test_a_quiet_host() -> None:
                 "reason": "why",
                 "since": 12.0,
                 "known": True,
+                "unknown_since": None,
                 "held_back_until": None,
                 "refused_definition": None,
                 "refused_nodes": [],
+                "discovery_only": False,
+                "rings": [],
+                "placement": "",
                 "slots": 2,
                 "instances": [
                     {
@@ -109,10 +126,17 @@ def test_a_quiet_host() -> None:
                         "name": "host1",
                         "weight": 7,
                         "labels": {"zone": "a"},
+                        "listed": True,
+                        "role": "primary",
+                        "ring": 0,
+                        "why": "",
+                        "held": None,
                         "slot": "s1",
                         "state": "serving",
                     }
                 ],
+                "strangers": [],
+                "held": {},
             }
         },
     }
@@ -138,7 +162,9 @@ def test_a_host_in_trouble() -> None:
     )
     told = as_json(trouble)
     assert told["error"] == "cannot start HAProxy"
-    assert told["haproxy"] == {"running": False, "pid": None, "structure": None, "last_reload": ["added web"]}
+    haproxy = told["haproxy"]
+    assert (haproxy["running"], haproxy["pid"], haproxy["structure"]) == (False, None, None)
+    assert haproxy["last_reload"] == ["added web"]
     assert told["plan"] == {
         "actions": ["set server web/s1 state maint"],
         "more_actions": 0,
@@ -188,18 +214,58 @@ def test_before_the_first_turn() -> None:
         "services": {},
         "error": "the first turn of the loop is not done yet",
     }
-    assert ready(None) == (False, {"missing": ["the first turn of the loop"]})
+    assert missing(None) == ["the first turn of the loop"]
 
 
-def test_ready_once_everything_was_seen() -> None:
-    """Every service was seen once, and HAProxy answers; until then, what is missing is named."""
-    assert ready(QUIET) == (True, {"missing": []})
-    assert ready(replace(QUIET, missing=("api", "db"), observed=None)) == (
-        False,
-        {"missing": ["the registry's word on api", "the registry's word on db", "a running HAProxy"]},
+def test_one_service_alone() -> None:
+    """Who asks for one is told of it in the same words, and of no other."""
+    offers = {name: offer(choice()) for name in ("web", "api", "db")}
+    whole = describe(replace(QUIET, offers=offers))
+    one = describe(replace(QUIET, offers=offers), {"api"})
+    assert one == {**whole, "services": {"api": whole["services"]["api"]}}
+
+
+def test_what_is_held_is_told_with_the_instance_and_alone() -> None:
+    """By whom, why, since and until when; also of an address where nobody is now."""
+    held = {"reason": "new disk", "owner": "al", "since": 15.0, "until": None}
+    holds: Maintenances = {}
+    for address in ("10.0.0.1:80", "10.0.0.9:80"):
+        holds = begin(holds, f"web {address}", reason="new disk", owner="al", now=15.0, until=None)
+    told = as_json(replace(QUIET, holds=holds))
+    assert told["holds"] == [
+        {"service": "web", "address": "10.0.0.1:80", **held},
+        {"service": "web", "address": "10.0.0.9:80", **held},
+    ]
+    assert told["services"]["web"]["held"] == {"10.0.0.1:80": held, "10.0.0.9:80": held}
+    assert told["services"]["web"]["instances"][0]["held"] == held
+
+
+def test_who_is_in_haproxy_and_no_instance_is_a_stranger() -> None:
+    """It is told with its slot and its state; a slot in maintenance is nobody's."""
+    told = as_json(replace(QUIET, observed=observed(slot(), slot("s2", port=9), slot("s3", port=8, admin=Admin.MAINT))))
+    assert told["services"]["web"]["strangers"] == [{"address": "10.0.0.1:9", "slot": "s2", "state": "serving"}]
+
+
+def test_whether_the_sources_name_an_instance() -> None:
+    """One that is only kept is not named any more; while they do not answer nobody knows."""
+    shrunken = offer(choice(WEB, origin=Origin.HELD_BACK), Listing())
+    unknown = offer(choice(WEB, origin=Origin.LAST_GOOD), Unknown(reason="away", since=1.0))
+    told = as_json(replace(QUIET, offers={"web": shrunken, "api": unknown}))["services"]
+    assert (told["web"]["instances"][0]["listed"], told["web"]["unknown_since"]) == (False, None)
+    assert (told["api"]["instances"][0]["listed"], told["api"]["unknown_since"]) == (None, 1.0)
+
+
+def test_what_is_missing_and_what_is_degraded() -> None:
+    """Missing is what a first start waits for; degraded is whatever is not as it should be."""
+    assert (missing(QUIET), degraded(QUIET)) == ([], [])
+    trouble = replace(
+        QUIET,
+        missing=("api", "db"),
+        observed=None,
+        registry=replace(LINK, connected=False),
+        registries={"old": replace(LINK, connected=False), "new": LINK},
+        error="cannot start HAProxy",
     )
-
-
-def test_troubles_that_are_not_for_the_first_time_do_not_end_readiness() -> None:
-    """A registry that goes away, or an error that clients do not feel, takes no host out of service."""
-    assert ready(replace(QUIET, registry=replace(LINK, connected=False), error="cannot reload HAProxy"))[0]
+    waited = ["the registry's word on api", "the registry's word on db", "a running HAProxy"]
+    assert missing(trouble) == waited
+    assert degraded(trouble) == ["the registry is away", "the registry old is away", *waited, "cannot start HAProxy"]
