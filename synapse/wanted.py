@@ -14,6 +14,9 @@ from synapse.render import Renderer, TemplateError, digest, seat, slot_lines
 from synapse.routing import Routing
 from synapse.standing import Stand, Standing
 
+_Text: TypeAlias = tuple[Service, Sequence[Slot] | None, Mapping[str, Target], str]
+"""A service, its slots as they were observed, who sits in which, and the text that this makes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -55,7 +58,8 @@ class Wanting:
         self._services: dict[str, Service] = {}
         self._rendered: dict[str, _Rendered] = {}
         self._structure: Structure | None = None
-        self._texts: dict[str, tuple[Service, Mapping[str, Target], str]] = {}
+        self._texts: dict[str, _Text] = {}
+        self._listens: dict[str, str] = {}
 
     @property
     def refusals(self) -> Mapping[str, Refusal]:
@@ -132,7 +136,7 @@ class Wanting:
 
     def listens(self) -> dict[str, str]:
         """Where each service is offered, by the definition that is in use."""
-        return {name: ", ".join(map(str, service.proxy.addresses)) for name, service in self._services.items()}
+        return dict(self._listens)
 
     def file(self, wanted: Wanted, observed: Observed | None, only: Collection[str] | None = None) -> Candidate:
         """haproxy.cfg for what is wanted, with the instances in the slots where they are. With `only` these services,
@@ -145,11 +149,16 @@ class Wanting:
             if only is not None and name not in only:
                 parts[name] = f"backend {name}\n    mode {service.proxy.mode}\n"
                 continue
-            seats = seat(service, _seated(name, observed))
+            running = observed.backends.get(name) if observed is not None else None
             cached = self._texts.get(name)
-            if cached is None or cached[0] != service or cached[1] != seats:
-                cached = self._texts[name] = (service, seats, self._text(service, seats))
-            parts[name] = cached[2]
+            if cached is None or cached[0] is not service or cached[1] is not running:
+                seats = seat(service, _seated(running))
+                if cached is None or cached[0] != service or cached[2] != seats:
+                    text = self._text(service, seats)
+                else:
+                    text = cached[3]
+                cached = self._texts[name] = (service, running, seats, text)
+            parts[name] = cached[3]
         return self._renderer.file(wanted.structure, parts, self._kept_global(wanted.structure.description))
 
     def _look_at(
@@ -166,12 +175,13 @@ class Wanting:
             del self._waiting[name]
             looked_at.add(name)
             if service is None:
-                for kept in (self._services, self._rendered, self._texts):
+                for kept in (self._services, self._rendered, self._texts, self._listens):
                     kept.pop(name, None)
                 if offer is None:
                     self.standing.forget(name)
             else:
                 self._services[name] = service
+                self._listens[name] = ", ".join(map(str, service.proxy.addresses))
             definition = None if offer is None else offer.definition
             routers = self.routing.take(name, definition, None if service is None else service.proxy)
             self._waiting.update(dict.fromkeys(routers))
@@ -270,12 +280,10 @@ def _made(renderer: Renderer, service: Service, kept: str | None = None) -> _Ren
     return _Rendered(shape=_shape(service), digest=digest(text), text=text if worth_keeping else "")
 
 
-def _seated(name: str, observed: Observed | None) -> Mapping[str, Target]:
+def _seated(running: Sequence[Slot] | None) -> Mapping[str, Target]:
     """Which slots the running HAProxy has whom in."""
-    if observed is None:
-        return {}
     return {
         slot.name: Target(host=slot.host, port=slot.port, weight=slot.weight, backup=slot.backup)
-        for slot in observed.backends.get(name, ())
+        for slot in running or ()
         if slot.admin is not Admin.MAINT
     }
