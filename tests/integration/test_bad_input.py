@@ -113,7 +113,7 @@ ROWS = [
     Row(
         name="a HAProxy that is something else",
         prepare=no_haproxy_at_all,
-        says=("/bin/true -v does not answer as HAProxy does", "haproxy.binary"),
+        says=("/bin/true -vv does not answer as HAProxy does", "haproxy.binary"),
     ),
     Row(
         name="a registry directory that is a file",

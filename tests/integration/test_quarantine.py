@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from synapse.haproxy import program
+from synapse.haproxy import proc, program
 from tests.support.clients import LoadClient, ask, assert_none_failed
 from tests.support.eventually import eventually
 from tests.support.pair import BACKEND_PORT, Host
@@ -31,8 +31,9 @@ RETRY_SECONDS = 20.0
 
 
 def here(host: Host, text: str) -> str:
-    """A text of the golden files as it is on this host."""
-    return text.replace("ADDRESS", host.address).replace("DIRECTORY", str(host.directory))
+    """A text of the golden files as it is on this host, where this process is who has the taken port."""
+    text = text.replace("ADDRESS", host.address).replace("DIRECTORY", str(host.directory))
+    return text.replace("PROCESS", f"{proc.name(os.getpid())} (pid {os.getpid()})")
 
 
 def expected(host: Host, name: str) -> str:
