@@ -3,14 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from synapse.configuration import ConfigurationFile
+from synapse.haproxy.certificates import Certificates
 from synapse.haproxy.errors import ConfigurationRefused, HAProxyAway, HAProxyError
 from synapse.haproxy.listeners import taken
-from synapse.haproxy.process import HAProxyProcess
+from synapse.haproxy.owner import HAProxy
 from synapse.metrics import Metrics
 from synapse.offers import Offer
 from synapse.provenance import Provenance
 from synapse.proxy import Observed
 from synapse.quarantine import Candidate, Charge, culprits
+from synapse.tls import tls_files
 from synapse.wanted import Wanted, Wanting
 
 
@@ -20,16 +22,18 @@ class Admission:
     def __init__(
         self,
         *,
-        process: HAProxyProcess,
+        process: HAProxy,
         configuration: ConfigurationFile,
         wanting: Wanting,
         provenance: Provenance,
+        certificates: Certificates,
         metrics: Metrics,
     ) -> None:
         self._process = process
         self._configuration = configuration
         self._wanting = wanting
         self._provenance = provenance
+        self._certificates = certificates
         self._metrics = metrics
 
     def admissible(self, wanted: Wanted, offers: Mapping[str, Offer], observed: Observed | None) -> Wanted:
@@ -43,7 +47,7 @@ class Admission:
         while True:
             for name in sorted(refusals.keys() - wanted.services.keys()):
                 _must_not_run(name, refusals[name].reason, running)
-            problems = self._taken(wanted, workers, running)
+            problems = self._taken(wanted, workers, running) | self._unreadable(wanted)
             if not problems:
                 charges = self._charges(wanted, observed)
                 if charges is None:
@@ -70,6 +74,15 @@ class Admission:
         return {
             name: (self._provenance.taken(name, wanted.services[name].proxy, why), False)
             for name, why in taken(listens, workers, settled=settled, held=held).items()
+        }
+
+    def _unreadable(self, wanted: Wanted) -> dict[str, tuple[str, bool]]:
+        """Which services name a certificate file that cannot be used and never could, with why."""
+        return {
+            name: (self._provenance.named(name, key, why), False)
+            for name, each in wanted.services.items()
+            for key, file in tls_files(each.proxy)
+            if (why := self._certificates.admit(file)) is not None
         }
 
     def _charges(self, wanted: Wanted, observed: Observed | None) -> dict[str, Charge] | None:

@@ -1,5 +1,6 @@
 """The hand on HAProxy: looks at what runs, makes the plan, carries it out."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -7,14 +8,19 @@ from dataclasses import dataclass
 
 from smartstack.errors import SmartStackError
 from synapse.configuration import ConfigurationFile
+from synapse.drift import Drift, Kind
 from synapse.haproxy.answers import Info
+from synapse.haproxy.certificates import Certificates
 from synapse.haproxy.errors import HAProxyAway
-from synapse.haproxy.process import HAProxyProcess
+from synapse.haproxy.owner import HAProxy
+from synapse.lookout import FOREIGN_FILE, Lookout
 from synapse.metrics import Metrics
 from synapse.offers import Offer
 from synapse.plan import Plan, plan
 from synapse.proxy import Observed, Slot
+from synapse.reasons import Cause, Reason, distrust
 from synapse.reload import Reloader
+from synapse.tls import tls_files
 from synapse.wanted import Wanted, Wanting
 
 FILE_QUIET_SECONDS = 0.5
@@ -23,7 +29,7 @@ FILE_QUIET_SECONDS = 0.5
 SLOT = re.compile(r"[sb][1-9][0-9]{0,6}")
 """The names of slots; a site's template may have servers of its own, by other names, which are left alone."""
 
-NOT_RUNNING = "HAProxy is not running"
+NOT_RUNNING = Reason("HAProxy is not running", Cause.NOT_RUNNING)
 
 _RETRY_SECONDS = 1.0
 
@@ -48,26 +54,31 @@ class Controller:
     def __init__(
         self,
         *,
-        process: HAProxyProcess,
+        process: HAProxy,
         configuration: ConfigurationFile,
         wanting: Wanting,
         reloader: Reloader,
+        certificates: Certificates,
         metrics: Metrics,
         acts: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.error: str | None = None
         self.observed: Observed | None = None
+        self.lookout = Lookout(configuration, metrics)
         self._process = process
         self._configuration = configuration
         self._wanting = wanting
         self._reloader = reloader
+        self._certificates = certificates
         self._metrics = metrics
         self._acts = acts
         self._clock = clock
         self._wanted: Wanted | None = None
+        self._shown: Mapping[str, Sequence[Slot]] = {}
         self._distrusted: dict[str, str] = {}
         self._pending: set[str] = set()
+        self._compared: int | None = None
         self._file_due: float | None = clock()
 
     def look(self, offers: Mapping[str, Offer], changed: Collection[str], *, everything: bool = False) -> Look:
@@ -77,11 +88,15 @@ class Controller:
         `HAProxyAway`, and `TemplateError` when the global part cannot be rendered.
         """
         self._pending |= set(changed)
-        before = self.observed
         observed = self.observe(None if everything else self._pending)
-        if everything or before is None or observed is None or observed.pid != before.pid:
+        # By the worker of the last look: others ask in between too, and may have met a new one before this does.
+        if everything or observed is None or observed.pid != self._compared:
             self._pending |= set(offers)
+        self._compared = None if observed is None else observed.pid
         wanted = self._wanting.update(offers, self._pending, observed)
+        if everything:
+            self._put_right(self.lookout.file())
+            self.lookout.surroundings(wanted.services, observed)
         if observed is None:
             return Look(observed=None, wanted=wanted, plan=Plan(reload_reasons=(NOT_RUNNING,)))
         made = self._plan(observed, wanted)
@@ -93,20 +108,48 @@ class Controller:
     def observe(self, names: Collection[str] | None = None) -> Observed | None:
         """Ask the running HAProxy about these backends, or about all. None when it is not running.
 
-        A worker that was not seen before is asked about everything. Raises `HAProxyAway`.
+        A worker that was not seen before is asked about everything. What differs from what was seen last is somebody
+        else's doing: it is recorded, and put right by the next plan. Raises `HAProxyAway`.
         """
+        before, shown = self.observed, self._shown
+        observed = self._ask(names)
+        if before is None or observed is None:
+            return observed
+        if observed.pid == before.pid:
+            asked = self._shown if names is None else {name: self._shown[name] for name in names if name in self._shown}
+            self._put_right(self.lookout.same_worker(shown, asked))
+        elif observed.pid != self._reloader.worker:
+            self._put_right(self.lookout.other_worker(before, observed))
+        return observed
+
+    def _ask(self, names: Collection[str] | None) -> Observed | None:
         self._metrics.haproxy_up.set(0)
         before, self.observed = self.observed, None
         info = self._info()
         if info is None:
             return None
         if names is None or before is None or before.pid != info.pid:
-            backends: Mapping[str, Sequence[Slot]] = _own(self._process.runtime.servers())
+            self._shown = self._process.runtime.servers()
+            backends: Mapping[str, Sequence[Slot]] = _own(self._shown)
         else:
-            backends = {**before.backends, **_own(self._process.runtime.servers(names))} if names else before.backends
+            found = self._process.runtime.servers(names) if names else {}
+            self._shown = {**self._shown, **found}
+            backends = {**before.backends, **_own(found)}
         self.observed = Observed(pid=info.pid, description=info.description, backends=backends)
         self._metrics.haproxy_up.set(1)
         return self.observed
+
+    def _put_right(self, found: Sequence[Drift]) -> None:
+        """See to it that what others changed is looked at, and that what a look does not show is replaced."""
+        for drift in found:
+            if drift.backend is not None:
+                self._pending.add(drift.backend)
+            if drift.kind is Kind.FILE:
+                self._file_due = self._clock()
+            elif drift.kind is Kind.SERVER:
+                self._distrusted[drift.backend or ""] = drift.what
+            elif drift.what == FOREIGN_FILE:
+                self._distrusted["haproxy.cfg"] = FOREIGN_FILE
 
     def act(self, look: Look, offers: Mapping[str, Offer]) -> float | None:
         """Carry out the plan; answer in how many seconds there is more to do, None when there is not.
@@ -115,25 +158,38 @@ class Controller:
         """
         self._wanted = look.wanted
         problem = self._change_members(look) if look.plan.actions else None
-        reasons = look.plan.reload_reasons or tuple(f"{name}: {why}" for name, why in sorted(self._distrusted.items()))
+        self._distrusted |= self._renew_certificates(look.wanted)
+        reasons = look.plan.reload_reasons or tuple(distrust(self._distrusted))
         if not reasons:
+            self._reloader.in_step(look.wanted)
             if problem is None:
                 self._pending.clear()
-            self.error = problem or self._write_file(look.wanted)
+            self.error = problem or self._write_file(look.wanted) or self.lookout.sharing
             return self._more()
-        wait = self._reloader.wait_seconds(starting=look.observed is None)
+        starting = look.observed is None
+        wait = self._reloader.wait_seconds(starting=starting, structure=self._not_urgent(look))
         if wait > 0:
             self.error = problem or self.error
-            return wait
+            return min(wait, _RETRY_SECONDS) if starting else wait
         running = self.observed if look.observed is not None else None
         outcome = self._reloader.replace(look.wanted, offers, running, reasons, distrusted=bool(self._distrusted))
         self.error = outcome.problem
         if outcome.problem is None:
             self._wanted = outcome.wanted
             self._distrusted.clear()
+            if outcome.replaced:
+                self.lookout.replaced()
             self._pending |= set(offers)
             return 0.0 if outcome.replaced else self._more()
-        return self._reloader.wait_seconds(starting=look.observed is None)
+        return min(self._reloader.wait_seconds(starting=starting), _RETRY_SECONDS if starting else math.inf)
+
+    def _not_urgent(self, look: Look) -> str | None:
+        """The structure that is wanted, if it is only another one than HAProxy was given: that can wait for this host's
+        turn. None when HAProxy is not as synapse left it."""
+        observed = look.observed
+        trusted = observed is not None and not self._distrusted
+        known = observed is not None and self._reloader.running_structure(observed.description) is not None
+        return look.wanted.structure.description if trusted and known else None
 
     def retry_refused(self) -> None:
         """Give definitions that HAProxy refused, and addresses that were taken, another chance."""
@@ -159,17 +215,29 @@ class Controller:
         running = self._reloader.running_structure(observed.description)
         return plan(observed, services, wanted.structure, running, self._distrusted)
 
+    def _renew_certificates(self, wanted: Wanted) -> Mapping[str, str]:
+        """Give HAProxy what was renewed; answer which files it must be reloaded for, with why."""
+        worker = None if self.observed is None else self.observed.pid
+        if not self._certificates.due(worker):
+            return {}
+        proxies = [service.proxy for service in wanted.services.values()]
+        files = {
+            file for proxy in (*proxies, *self._wanting.standing.accepted.values()) for _, file in tls_files(proxy)
+        }
+        return self._certificates.renew(files, worker, self._configuration.content() or "")
+
     def _change_members(self, look: Look) -> str | None:
         """The runtime part: do it, then look whether it shows. What does not show is a reason to reload."""
         actions = look.plan.actions
         if self._file_due is None:
             self._file_due = self._clock() + FILE_QUIET_SECONDS
+        touched = {action.backend for action in actions}
+        self._shown = {name: slots for name, slots in self._shown.items() if name not in touched}
         failures = self._process.runtime.execute(actions)
-        self._metrics.commands.labels("done").inc(len(actions) - len(failures))
-        self._metrics.commands.labels("failed").inc(len(failures))
+        self._metrics.executed(actions, [failure.action for failure in failures])
         for failure in failures:
             self._distrusted[failure.action.backend] = f"HAProxy answered {failure.words!r} to a runtime command"
-        observed = self.observe({action.backend for action in actions})
+        observed = self._ask(touched)
         if observed is None:
             return NOT_RUNNING
         for action in self._plan(observed, look.wanted).actions:
@@ -186,7 +254,7 @@ class Controller:
             return None
         try:
             text = self._wanting.file(wanted, observed).text
-            if text != self._configuration.content():
+            if text != self._configuration.content() or self._configuration.foreign:
                 self._configuration.check(text)
                 self._configuration.swap(text)
                 self._metrics.file_writes.labels("done").inc()

@@ -1,9 +1,7 @@
 """synapse's loop: read files and the registry, decide, bring HAProxy in step, tell."""
 
-import contextlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from smartstack.errors import Problem, SmartStackError
 from smartstack.inbox import Inbox
@@ -12,18 +10,17 @@ from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
 from smartstack.registry.protocol import Listing
 from smartstack.wake import Wake
-from synapse.configuration import ConfigurationFile
 from synapse.control import FILE_QUIET_SECONDS, Controller, Look
-from synapse.desk import Desk
-from synapse.haproxy import program
+from synapse.desk import Desk, holds_store
+from synapse.haproxy.certificates import Certificates
 from synapse.haproxy.errors import HAProxyError
-from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.metrics import Metrics
 from synapse.offers import Offers, Surroundings
 from synapse.orders import Order
-from synapse.placement import Seen
+from synapse.ownership import pace, take
 from synapse.plan import Plan
 from synapse.problems import Problems
+from synapse.propagation import Propagation
 from synapse.provenance import Provenance
 from synapse.publisher import Publisher
 from synapse.reload import Reloader
@@ -34,8 +31,10 @@ from synapse.sources import Sources
 from synapse.status import Snapshot
 from synapse.store import Store
 from synapse.teller import Teller
+from synapse.tls import directories
 from synapse.using import offered
 from synapse.wanted import Wanting
+from synapse.watcher import Watcher
 
 LIVE = (
     "use",
@@ -62,9 +61,6 @@ FIRST_RESYNC_SECONDS = 2.0
 
 KNOWS_NOTHING = "no service definition is known, and the running HAProxy serves some: it is left as it is"
 
-POLL_SECONDS = 1.0
-"""How often HAProxy is asked about the instances of services whose offers depend on what it finds."""
-
 _RETRY_SECONDS = 1.0
 _FIRST_WORD_POLL_SECONDS = 0.1
 
@@ -88,7 +84,6 @@ class Synapse:
         self._begun = time.monotonic()
         self._resync_due = self._begun + FIRST_RESYNC_SECONDS
         self._retry_due = 0.0
-        self._poll_due = 0.0
         self._known_any = False
         self._save_due: float | None = None
         self._save_problem: str | None = None
@@ -97,51 +92,53 @@ class Synapse:
         self._plan = Plan()
         self._planned_at: float | None = None
         self._teller = Teller(self.metrics, log)
-        binary = program.find(settings.haproxy.binary)
-        self._version = program.version(binary)
+        ours = self._ours = take(settings, wake.ring)
+        self.process = ours.process
         self._haproxy = settings.haproxy
         self._template_problems: tuple[Problem, ...] = ()
-        places = self._places = Places(
-            configuration=str(Path(settings.state_directory) / "haproxy.cfg"), run_directory=settings.run_directory
-        )
-        self.process = HAProxyProcess(binary, places, wake.ring)
         self._store = Store(settings.state_directory)
         self.offers = Offers(self._store.load_good())
         running = self._store.load_running()
         kept = (running.proxies, running.texts) if running else ({}, {})
         self._wanting = Wanting(self._renderer(settings.haproxy), *kept)
-        file = ConfigurationFile(places.configuration, binary)
         provenance = Provenance(settings.services)
         self._problems = Problems(configuration, self._wanting, provenance)
+        self._certificates = Certificates(
+            ours.certificates, self.process.runtime.ask, self.metrics, log, mode=ours.mode
+        )
         self._reloader = Reloader(
             process=self.process,
-            configuration=file,
+            configuration=ours.file,
             wanting=self._wanting,
             provenance=provenance,
+            certificates=self._certificates,
             store=self._store,
             running=running,
-            interval_seconds=settings.haproxy.reload_interval,
+            pace=pace(settings.haproxy),
             metrics=self.metrics,
             log=log,
         )
         self.controller = Controller(
             process=self.process,
-            configuration=file,
+            configuration=ours.file,
             wanting=self._wanting,
             reloader=self._reloader,
+            certificates=self._certificates,
             metrics=self.metrics,
             acts=acts,
         )
+        self._watcher = Watcher(self.controller, self.process.runtime)
         self.sources = Sources(settings)
-        self.desk = Desk(Inbox[Order](wake.ring))
+        self.desk = Desk(Inbox[Order](wake.ring), holds_store(settings.state_directory, writes=acts), log)
+        self._propagation = Propagation(wake.ring, self.metrics.propagation_seconds.observe)
         self.publisher = Publisher(settings.state_directory, self._store, log, wake.ring)
         for problem in self._store.problems:
             log.warning("a file of the state directory is left aside", why=problem)
 
     def start(self) -> None:
         """Begin to connect and to watch files."""
-        self.configuration.watch(self._wake.ring, _template_directories)
-        self.sources.start(self._wake.ring)
+        self.configuration.watch(self._wake.ring, self._more_directories)
+        self.sources.start(self._propagation.ring)
         self.remember_running()
 
     def cycle(self) -> float:
@@ -155,8 +152,10 @@ class Synapse:
             self.controller.retry_refused()
         changed = set()
         if self.configuration.refresh(everything=everything):
+            self._certificates.touch()
             changed = self._take_settings()
-        self.desk.work(self.offers.by_name)
+        self.desk.work(self.offers.by_name, self.controller)
+        self._propagation.reading()
         changed |= self.look_up()
         plan = Plan()
         more: float | None = _RETRY_SECONDS
@@ -166,9 +165,10 @@ class Synapse:
             elif self._knows_nothing():
                 self.controller.error = KNOWS_NOTHING
             else:
-                look = self.controller.look(self.offers.by_name, changed, everything=everything)
+                look = self.controller.look(self.offers.by_name, changed | self.desk.asked, everything=everything)
                 plan = look.plan
                 more = self.controller.act(look, self.offers.by_name)
+                self._propagation.turned(plan, running=look.observed is not None, error=self.controller.error)
         except (HAProxyError, TemplateError) as error:
             self.controller.error = str(error)
         if changed and self._save_due is None:
@@ -177,8 +177,7 @@ class Synapse:
         if everything or changed:
             limit = self.configuration.settings.last_good_warning
             self.publisher.look_at_age(self.offers.by_name, self.missing(), limit)
-        self._tell(plan, changed)
-        self.desk.answer()
+        self.desk.answer(self._tell(plan, changed))
         self.metrics.cycles.inc()
         self.metrics.cycle_seconds.observe(time.monotonic() - began)
         return self._wait_seconds(more)
@@ -194,7 +193,7 @@ class Synapse:
         surroundings = Surroundings(
             labels=self.configuration.settings.labels,
             held=self.desk.held,
-            seen=self._ask_haproxy(),
+            seen=self._watcher.look(self.offers.watched),
             accepted=self.desk.accepted,
             session=self.sources.status().session,
         )
@@ -210,8 +209,10 @@ class Synapse:
 
     def problems(self) -> Mapping[str, tuple[Problem, ...]]:
         """What is wrong with the configuration, by service; "" for the host's own file."""
-        outputs = (Problem(path=self.configuration.path, key="outputs", message=why) for why in self.publisher.problems)
-        return self._problems.gather((*self._template_problems, *outputs))
+        path = self.configuration.path
+        outputs = (Problem(path=path, key="outputs", message=why) for why in self.publisher.problems)
+        holds = (Problem(path=path, message=why) for why in self.desk.problems)
+        return self._problems.gather((*self._template_problems, *outputs, *holds, *self._certificates.problems))
 
     def stop(self) -> None:
         """End what was started; HAProxy goes on, unless the settings say otherwise."""
@@ -224,19 +225,6 @@ class Synapse:
         self.sources.stop()
         if self.configuration.settings.haproxy.on_stop == "stop":
             self.process.stop()
-
-    def _ask_haproxy(self) -> dict[str, Seen]:
-        """What HAProxy finds of the instances of the services that depend on it."""
-        watched = self.offers.watched()
-        if not watched or self.controller.observed is None:
-            return {}
-        now = time.monotonic()
-        if now >= self._poll_due:
-            self._poll_due = now + POLL_SECONDS
-            with contextlib.suppress(HAProxyError):
-                self.controller.observe(watched)
-        observed = self.controller.observed
-        return {} if observed is None else {name: observed.seen(name) for name in watched}
 
     def _take_settings(self) -> set[str]:
         """Render anew where the HAProxy settings or a site's templates may have changed; answers what to look at."""
@@ -252,13 +240,17 @@ class Synapse:
         self._template_problems = ()
         return set(self.offers.by_name)
 
+    def _more_directories(self, settings: Settings) -> tuple[str, ...]:
+        templates = () if settings.haproxy.templates is None else (settings.haproxy.templates,)
+        return *templates, *directories(offered(self.configuration.view.definitions, settings.use))
+
     def _renderer(self, haproxy: HAProxySettings) -> Renderer:
-        return Renderer(haproxy, self._places.socket, self._version)
+        return self._ours.renderer(haproxy)
 
     def _waits_for_first_word(self, now: float) -> bool:
         """A HAProxy that is not running yet is not started without servers while the registry is about to answer."""
         nothing = any(offer.choice.origin is Origin.NOTHING for offer in self.offers.by_name.values())
-        return nothing and now < self._begun + GRACE_SECONDS and self.process.master() is None
+        return nothing and now < self._begun + GRACE_SECONDS and not self.process.running()
 
     def _knows_nothing(self) -> bool:
         """No definition was known since the start, nor kept from before, and HAProxy serves something all the same: the
@@ -270,8 +262,7 @@ class Synapse:
         due = self.offers.due()
         now = time.monotonic()
         waits = [more, self.configuration.due_in(), self.sources.due_in(), self.desk.due_in()]
-        if self.offers.watched():
-            waits.append(self._poll_due - now)
+        waits.append(self._watcher.due_in(self.offers.watched))
         retry = self._retry_due if self._wanting.refusals else None
         waits.extend(None if at is None else at - now for at in (self._resync_due, self._save_due, due, retry))
         return max(0.0, min(wait for wait in waits if wait is not None))
@@ -306,7 +297,7 @@ class Synapse:
         except SmartStackError as error:
             self._save_due, self._save_problem = time.monotonic() + _RETRY_SECONDS, str(error)
 
-    def _tell(self, plan: Plan, changed: set[str]) -> None:
+    def _tell(self, plan: Plan, changed: set[str]) -> Snapshot:
         """Keep what this turn saw for whoever asks, and log what changed: one line for each thing."""
         at = time.time()
         if not plan.empty:
@@ -325,6 +316,9 @@ class Synapse:
             registries=self.sources.others(),
             offers=dict(self.offers.by_name),
             observed=self.controller.observed,
+            version=self._ours.capabilities.release,
+            old_workers=self.controller.lookout.old_workers,
+            drift=self.controller.lookout.drift,
             plan=self._plan,
             planned_at=self._planned_at,
             last_reload=self._reloader.last_reasons,
@@ -335,10 +329,9 @@ class Synapse:
             error=self.controller.error or self._save_problem,
             missing=self.missing(),
             stale=self.publisher.stale,
+            certificates=tuple(self._certificates.states.values()),
+            holds=self.desk.holds,
         )
         self.publisher.publish(self.snapshot, self.configuration.settings, changed)
         self._teller.tell(self.snapshot, changed)
-
-
-def _template_directories(settings: Settings) -> tuple[str, ...]:
-    return () if settings.haproxy.templates is None else (settings.haproxy.templates,)
+        return self.snapshot

@@ -8,22 +8,18 @@ from smartstack.errors import SmartStackError
 from smartstack.logs import EventLog
 from synapse.admission import Admission
 from synapse.configuration import ConfigurationFile
-from synapse.haproxy.errors import HAProxyAway, HAProxyError
-from synapse.haproxy.process import HAProxyProcess
+from synapse.haproxy.certificates import Certificates
+from synapse.haproxy.errors import HAProxyAway, HAProxyError, NotOursToStart
+from synapse.haproxy.owner import HAProxy
 from synapse.metrics import Metrics
 from synapse.offers import Offer
+from synapse.pacing import Pace
 from synapse.plan import Structure
 from synapse.provenance import Provenance
 from synapse.proxy import Observed
+from synapse.reasons import Cause, Reason
 from synapse.store import Running, Store
 from synapse.wanted import Wanted, Wanting
-
-_RETRY_SECONDS = 1.0
-_RETRY_LIMIT_SECONDS = 60.0
-
-_QUICK_SECONDS = 5.0
-_QUICK_STARTS = 3
-"""A HAProxy that ends so soon after its start is started again at once only so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,50 +35,59 @@ class Outcome:
 
 
 class Reloader:
-    """Starts and reloads one HAProxy: one at a time, confirmed, not more often than the interval, slower after
-    failures. `last_reasons` says why it did so last."""
+    """Starts and reloads one HAProxy: one at a time, confirmed, at its pace. `last_reasons` says why it did so last,
+    and `worker` which process came of it."""
 
     def __init__(
         self,
         *,
-        process: HAProxyProcess,
+        process: HAProxy,
         configuration: ConfigurationFile,
         wanting: Wanting,
         provenance: Provenance,
+        certificates: Certificates,
         store: Store,
         running: Running | None,
-        interval_seconds: float,
+        pace: Pace,
         metrics: Metrics,
         log: EventLog,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.last_reasons: tuple[str, ...] = ()
+        self.worker: int | None = None
         self._process = process
         self._configuration = configuration
         self._wanting = wanting
         self._admission = Admission(
-            process=process, configuration=configuration, wanting=wanting, provenance=provenance, metrics=metrics
+            process=process,
+            configuration=configuration,
+            wanting=wanting,
+            provenance=provenance,
+            certificates=certificates,
+            metrics=metrics,
         )
         self._store = store
         self._running = running
-        self._interval_seconds = interval_seconds
+        self._pace = pace
         self._metrics = metrics
         self._log = log
         self._clock = clock
-        self._reload_at = clock()
-        self._start_at = clock()
-        self._failures = 0
-        self._started_at: float | None = None
-        self._quick_starts = 0
 
     def running_structure(self, description: str) -> Structure | None:
         """The structure of this description, if it is the one that is remembered."""
         structure = self._running.structure if self._running else None
         return structure if structure and structure.description == description else None
 
-    def wait_seconds(self, *, starting: bool) -> float:
-        """In how many seconds HAProxy may be reloaded, or started. Reloads that fail never hold up a start."""
-        return max(0.0, (self._start_at if starting else self._reload_at) - self._clock())
+    def wait_seconds(self, *, starting: bool, structure: str | None = None) -> float:
+        """In how many seconds HAProxy may be started, or reloaded: at once, or for this structure, which can wait."""
+        now = self._clock()
+        return self._pace.start_wait(now) if starting else self._pace.reload_wait(now, structure)
+
+    def in_step(self, wanted: Wanted) -> None:
+        """HAProxy runs with what is wanted. Its owner may have started it: then that is remembered now."""
+        self._pace.in_step()
+        if self._running is None or self._running.structure.description != wanted.structure.description:
+            self._remember(wanted)
 
     def replace(
         self,
@@ -111,6 +116,9 @@ class Reloader:
             swapped = self._configuration.swap(self._wanting.file(wanted, observed).text)
             start_or_reload = self._process.start if starting else self._process.reload
             info = start_or_reload(wanted.structure.description)
+        except NotOursToStart as error:
+            self._pace.failed(self._clock(), starting=True)
+            return Outcome(wanted=wanted, problem=str(error))
         except SmartStackError as error:
             counter.labels("failed").inc()
             if swapped and before:
@@ -125,14 +133,8 @@ class Reloader:
             pid=info.pid,
             seconds=round(self._clock() - began, 3),
         )
-        self._done(reasons, starting=starting)
-        self._wanting.accept()
-        good = self._wanting.standing
-        self._running = Running(structure=wanted.structure, proxies=dict(good.accepted), texts=dict(good.texts))
-        try:
-            self._store.save_running(self._running)
-        except SmartStackError as error:
-            self._log.error("a restart of synapse will not know what is running", why=str(error))
+        self._done(reasons, info.pid, starting=starting)
+        self._remember(wanted)
         return Outcome(wanted=wanted, replaced=True)
 
     def revive(self) -> None:
@@ -150,21 +152,28 @@ class Reloader:
             self._failed(str(error))
             raise
         self._metrics.reloads.labels("done").inc()
-        reasons = ("its socket was gone",)
+        reasons = (Reason("its socket was gone", Cause.SOCKET),)
         self._log.info("reloaded HAProxy", why=reasons[0], pid=info.pid)
-        self._done(reasons, starting=False)
+        self._done(reasons, info.pid, starting=False)
 
-    def _done(self, reasons: tuple[str, ...], *, starting: bool) -> None:
-        now = self._clock()
+    def _done(self, reasons: tuple[str, ...], worker: int, *, starting: bool) -> None:
         self.last_reasons = reasons
-        self._failures = 0
-        self._reload_at = now + self._interval_seconds
+        self.worker = worker
+        self._metrics.reloaded(reasons)
         if starting:
-            quick = self._started_at is not None and now - self._started_at < _QUICK_SECONDS
-            self._quick_starts = self._quick_starts + 1 if quick else 0
-            self._started_at = now
-            if self._quick_starts >= _QUICK_STARTS:
-                self._start_at = now + self._delay(self._quick_starts - _QUICK_STARTS)
+            self._pace.started(self._clock())
+        else:
+            self._pace.reloaded(self._clock())
+
+    def _remember(self, wanted: Wanted) -> None:
+        """HAProxy runs with what is wanted: keep what that is, for a restart of synapse and for the next refusal."""
+        self._wanting.accept()
+        good = self._wanting.standing
+        self._running = Running(structure=wanted.structure, proxies=dict(good.accepted), texts=dict(good.texts))
+        try:
+            self._store.save_running(self._running)
+        except SmartStackError as error:
+            self._log.error("a restart of synapse will not know what is running", why=str(error))
 
     def _start_as_before(self) -> None:
         """HAProxy does not start with what is new: what it ran with before is better than nothing."""
@@ -173,21 +182,13 @@ class Reloader:
         except SmartStackError as error:
             self._log.error("HAProxy does not start with its last good configuration either", why=str(error))
         else:
+            self.worker = info.pid
             self._log.warning("started HAProxy with its last good configuration", pid=info.pid)
 
     def _failed(self, why: str, *, starting: bool = False) -> str:
-        delay = self._delay(self._failures)
-        self._failures += 1
-        if starting:
-            self._start_at = self._clock() + delay
-        else:
-            self._reload_at = self._clock() + delay
+        delay = self._pace.failed(self._clock(), starting=starting)
         self._log.error("cannot bring HAProxy in step", why=why, again_in_seconds=delay)
         return why
-
-    @staticmethod
-    def _delay(failures: int) -> float:
-        return min(_RETRY_SECONDS * 2.0 ** min(failures, 10), _RETRY_LIMIT_SECONDS)
 
     def _restore(self, text: str) -> None:
         """Put the last good file back, so that whoever starts HAProxy from it gets what was running."""

@@ -30,6 +30,7 @@ from synapse.proxy import (
 )
 from synapse.quarantine import Candidate
 from synapse.settings import HAProxySettings
+from synapse.tls import in_place
 
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What a template that Jinja takes may still do wrong: divide by nothing, add text to numbers, not be readable."""
@@ -46,7 +47,17 @@ class Renderer:
     break, so that what they made is worth keeping.
     """
 
-    def __init__(self, settings: HAProxySettings, socket: str, version: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        settings: HAProxySettings,
+        socket: str,
+        version: tuple[int, int],
+        *,
+        tls: bool = True,
+        certificates: str = "",
+    ) -> None:
+        """For a HAProxy of this version, which was built with `tls` or not, and which reads what it needs of
+        certificates in that directory."""
         directories = [str(Path(haproxy_templates.__path__[0]))]
         if settings.templates is not None:
             if not Path(settings.templates).is_dir():
@@ -68,6 +79,8 @@ class Renderer:
         self._settings = settings
         self._socket = socket
         self._version = version
+        self._tls = tls
+        self._certificates = certificates
 
     def global_part(self, description: str) -> str:
         """The `global` and `defaults` sections. Raises `TemplateError`."""
@@ -77,6 +90,7 @@ class Renderer:
             socket=self._socket,
             haproxy=self._settings,
             version=self._version,
+            tls=self._tls,
         )
 
     def check(self) -> None:
@@ -89,14 +103,15 @@ class Renderer:
 
     def text(self, service: Service, seats: Mapping[str, Target]) -> str:
         """One service's sections; `seats` says which slot has which target. Raises `TemplateError`."""
-        front = frontend(service.name, service.proxy, service.absent)
+        proxy = in_place(service.proxy, self._certificates)
+        front = frontend(service.name, proxy, service.absent)
         return self._render(
             "service.cfg.j2",
             name=service.name,
-            proxy=service.proxy,
+            proxy=proxy,
             binds=front.binds,
             frontend=front,
-            backend=backend(service.name, service.proxy, self._version),
+            backend=backend(service.name, proxy, self._version, backups=service.backups > 0),
             slots=slot_lines(service, seats),
             backups=service.backups > 0,
         )

@@ -8,9 +8,11 @@ from smartstack.logs import EventLog
 from synapse.configuration import ConfigurationFile
 from synapse.haproxy import program
 from synapse.haproxy.answers import Info
+from synapse.haproxy.certificates import Certificates
 from synapse.haproxy.errors import HAProxyAway, HAProxyError
 from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.metrics import Metrics
+from synapse.pacing import Pace
 from synapse.provenance import Provenance
 from synapse.proxy import Observed
 from synapse.reload import Reloader
@@ -50,16 +52,18 @@ class Bench:
         binary = program.find("haproxy")
         self.clock = Clock()
         self.wanting = Wanting(Renderer(HAProxySettings(), places.socket, (2, 6)), {})
+        process, metrics, log = Failing(binary, places, lambda: None), Metrics(), EventLog("synapse")
         self.reloader = Reloader(
-            process=Failing(binary, places, lambda: None),
+            process=process,
             configuration=ConfigurationFile(places.configuration, binary),
             wanting=self.wanting,
             provenance=Provenance(str(directory)),
+            certificates=Certificates(str(directory / "certificates"), process.runtime.ask, metrics, log),
             store=Store(str(directory)),
             running=None,
-            interval_seconds=0.1,
-            metrics=Metrics(),
-            log=EventLog("synapse"),
+            pace=Pace(interval_seconds=0.1),
+            metrics=metrics,
+            log=log,
             clock=self.clock,
         )
 
