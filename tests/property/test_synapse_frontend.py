@@ -104,7 +104,10 @@ def situations(draw: st.DrawFn) -> tuple[list[Route], list[Asked]]:
     found = draw(st.lists(routes, min_size=1, max_size=6))
     near_paths = paths | st.builds(lambda route, more: route.path + more, st.sampled_from(found), segments)
     known = [pair for route in found for pair in route.headers.items()]
-    pairs = st.tuples(names, values) | (st.sampled_from(known) if known else st.nothing())
+    near = st.sampled_from(known).flatmap(
+        lambda pair: st.sampled_from([pair, (pair[0], f"{pair[1]}x"), (pair[0], "x")])
+    )
+    pairs = st.tuples(names, values) | (near if known else st.nothing())
     of_one = st.sampled_from(found).map(lambda route: list(route.headers.items()))
     asked = st.builds(
         lambda path, fitting, more: Asked(path=path, headers=[*fitting, *more]),
