@@ -1,11 +1,14 @@
 """Offers over time: only what changed is looked at again, and what is gone is forgotten."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from smartstack.definition import ServiceDefinition
 from smartstack.instance import Instance
+from smartstack.locality import Locality
 from smartstack.registry.protocol import Listing, Record, Refused, Unknown
-from synapse.offers import Offers
+from synapse.offers import Offers, Surroundings
+from synapse.placement import Role, Seen
 from synapse.selection import Origin
 from tests.support.definitions import definition
 
@@ -167,3 +170,32 @@ def test_an_empty_set_that_was_good_stays_good() -> None:
     offers.update({"web": WEB}, registry.content, 0.0)
     assert instances_of(offers, "web") == ()
     assert offers.good() == {"web": ()}
+
+
+def test_of_whom_haproxy_is_asked_before_the_first_look() -> None:
+    """Services with locality that have no offer yet: what HAProxy finds may decide how they are placed."""
+    offers, registry = Offers({}), Registry(web=listing(80), api=listing(81))
+    near = replace(WEB, locality=Locality(prefer=("zone",)))
+    assert offers.newcomers({"web": near, "api": API}) == {"web"}
+    offers.update({"web": near, "api": API}, registry.content, 0.0)
+    assert offers.newcomers({"web": near, "api": API}) == set()
+    assert set(offers.watched) == {"web"}
+
+
+def test_what_is_new_around_a_service_is_looked_at() -> None:
+    """A hold that begins or ends, and what HAProxy finds of the instances, change the offer of that service only."""
+    offers, registry = Offers({}), Registry(web=listing(80, 81), api=listing(90))
+    near = ServiceDefinition(port=80, proxy=WEB.proxy, locality=Locality(prefer=("zone",), min_servers=2))
+    definitions = {"web": near, "api": API}
+    here = Surroundings(labels={"zone": "a"})
+    offers.update(definitions, registry.content, 0.0, here)
+    address = instances(80)[0].address
+    held = replace(here, held={"web": frozenset({address})})
+    assert offers.update(definitions, registry.content, 1.0, held) == {"web"}
+    assert [placed.role for placed in offers.by_name["web"].placement.members] == [Role.HELD, Role.PRIMARY]
+    assert offers.update(definitions, registry.content, 2.0, held) == set()
+    assert offers.update(definitions, registry.content, 3.0, here) == {"web"}
+    seen = replace(here, seen={"web": Seen(down=frozenset({address}))})
+    assert offers.update(definitions, registry.content, 4.0, seen) == {"web"}
+    assert [ring.ready for ring in offers.by_name["web"].placement.rings] == [0, 1]
+    assert offers.update(definitions, registry.content, 5.0, replace(here, labels={})) == {"web", "api"} - {"api"}

@@ -84,7 +84,18 @@ def test_several_reads_in_one_request() -> None:
     assert all(type(each) is ZookeeperError for each in request.deserialize(unknown, 0))
 
 
-@pytest.mark.parametrize("answer", [END, part(4, b""), part(5, b""), b"", part(8, struct.pack("!i", 3))])
+NO_NAMES = struct.pack("!i", 0)
+NO_ANSWERS = {
+    "nothing": b"",
+    "the end at once": END,
+    "data where names were asked for": part(4, struct.pack("!i", 0) + STAT) * 2,
+    "names without their end": part(8, struct.pack("!i", 3)),
+    "names where data was asked for": part(8, NO_NAMES) * 2,
+    "a part too few": part(8, NO_NAMES) + END,
+}
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS)
 def test_an_answer_that_is_no_answer(answer: bytes) -> None:
     """Parts of another kind, too few of them, or none: an error that the link knows, whatever the server sends."""
     request = wire.read_together([wire.children("/a", watch=False), wire.get("/b", watch=False)])
