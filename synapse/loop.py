@@ -193,7 +193,7 @@ class Synapse:
         surroundings = Surroundings(
             labels=self.configuration.settings.labels,
             held=self.desk.held,
-            seen=self._watcher.look(self.offers.watched),
+            seen=self._watcher.look(self.offers.watched, self.offers.newcomers(definitions)),
             accepted=self.desk.accepted,
             session=self.sources.status().session,
         )

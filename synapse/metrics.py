@@ -64,6 +64,11 @@ class Metrics:
         self.refused = gauge("synapse_refused_nodes", "Registry nodes whose data was refused", "service")
         self.held_back = gauge("synapse_held_back", "1 while a shrunken listing is not believed yet", "service")
         self.known = gauge("synapse_listing_known", "1 while the registry's word on a service is known", "service")
+        self.rings = gauge(
+            "synapse_rings_used",
+            "Rings of instances that take traffic, where a service has locality; 1: the nearest",
+            "service",
+        )
         self.last_good_age = gauge(
             "synapse_last_good_age_seconds", "Age of the oldest instances in use beyond last_good_warning; 0 if none is"
         )
@@ -105,9 +110,16 @@ class Metrics:
         for cause in {cause_of(reason) for reason in reasons}:
             self.reload_reasons.labels(cause.value).inc()
 
+    def placed(self, service: str, rings_used: int) -> None:
+        """So many rings of this service take traffic; none: it has no locality."""
+        if rings_used:
+            self.rings.labels(service).set(rings_used)
+        elif (service,) in self.rings._metrics:
+            self.rings.remove(service)
+
     def keep_services(self, names: set[str]) -> None:
         """Drop the series of services that are no longer there."""
-        for each in (self.instances, self.refused, self.held_back, self.known):
+        for each in (self.instances, self.refused, self.held_back, self.known, self.rings):
             for labels in list(each._metrics):
                 if labels[0] not in names:
                     each.remove(*labels)

@@ -57,6 +57,10 @@ class Offers:
         self.watched: dict[str, Offer] = {}
         """The services of whose instances HAProxy has to be asked now and then."""
 
+    def newcomers(self, definitions: Mapping[str, ServiceDefinition]) -> set[str]:
+        """The services that are not placed yet and whose placement depends on what HAProxy finds."""
+        return {name for name in definitions.keys() - self.by_name.keys() if definitions[name].locality is not None}
+
     def remember(self, name: str, instances: tuple[Instance, ...]) -> None:
         """Take this as the last good set of a service of which nothing better is known."""
         if self._memories.get(name, Memory()).good is None:

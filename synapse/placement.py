@@ -29,10 +29,12 @@ class Role(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What the running HAProxy finds of one service's instances, by address, and how many requests are under way
-    and wait for a free place, where it was asked for that."""
+    and wait for a free place, where it was asked for that. `primaries` are those that it was told to send traffic to
+    before all others, up or down."""
 
     up: frozenset[str] = frozenset()
     down: frozenset[str] = frozenset()
+    primaries: frozenset[str] = frozenset()
     current: int = 0
     queued: int = 0
 
@@ -54,7 +56,8 @@ class Placed:
 class Placement:
     """Every instance in the order of addresses; the rings, the nearest first; and why the rings are used that are.
 
-    `due` is when it changes by itself, in seconds of a monotonic clock; None when only news can change it.
+    `standing` is what the next placement goes on from, None while nobody was registered. `due` is when it changes by
+    itself, in seconds of a monotonic clock; None when only news can change it.
     """
 
     members: tuple[Placed, ...] = ()
@@ -62,6 +65,11 @@ class Placement:
     reason: str = ""
     standing: Standing | None = None
     due: float | None = None
+
+    @property
+    def rings_used(self) -> tuple[str, ...]:
+        """The names of the rings whose instances take traffic; none where the service has no locality."""
+        return tuple(ring.name for ring in self.rings if ring.used)
 
     @property
     def used(self) -> tuple[Placed, ...]:
@@ -96,7 +104,8 @@ def place(
     names = ring_names(locality, here.labels)
     counts = [_count(members, ring, here.seen) for ring in range(len(names))]
     load = Load(current=here.seen.current, queued=here.seen.queued, limit=here.limit)
-    standing, due, reason = choose_rings(counts, locality, load, before.standing if before else None, now)
+    stood = (before.standing if before else None) or _found_standing(members, here.seen)
+    standing, due, reason = choose_rings(counts, locality, load, stood, now)
     return Placement(
         members=tuple(
             replace(placed, role=Role.BACKUP, reason=f"{names[placed.ring]} is not needed")
@@ -109,7 +118,7 @@ def place(
             for ring, (name, (registered, ready)) in enumerate(zip(names, counts, strict=True))
         ),
         reason=reason,
-        standing=standing,
+        standing=standing if any(registered for registered, _ in counts) else None,
         due=due,
     )
 
@@ -125,9 +134,18 @@ def _placed(instance: Instance, where: Where, locality: Locality | None, here: H
 
 
 def _count(members: Sequence[Placed], ring: int, seen: Seen) -> tuple[int, int]:
-    """How many of a ring are meant to serve, and how many of them can as far as is known."""
-    meant = [one for one in members if one.ring == ring and one.role is Role.PRIMARY and one.instance.weight != 0]
-    return len(meant), sum(one.instance.address not in seen.down for one in meant)
+    """How many a ring has, and how many of them take new requests as far as is known: whoever drains, is held or is
+    down is one of the ring that it has to do without."""
+    there = [one for one in members if one.ring == ring and one.role is not Role.OUT]
+    meant = [one.instance for one in there if one.role is Role.PRIMARY and one.instance.weight != 0]
+    return len(there), sum(instance.address not in seen.down for instance in meant)
+
+
+def _found_standing(members: Sequence[Placed], seen: Seen) -> Standing | None:
+    """The rings that HAProxy has in use when nothing is remembered: a synapse that starts, or one that only looks,
+    goes on from there."""
+    rings = [one.ring for one in members if one.role is Role.PRIMARY and one.instance.address in seen.primaries]
+    return Standing(used=max(rings) + 1) if rings else None
 
 
 def ring_lines(placement: Placement) -> list[str]:

@@ -130,6 +130,7 @@ class Observed:
         return Seen(
             up=frozenset(slot.address for slot in slots if slot.up),
             down=frozenset(slot.address for slot in slots if not slot.up),
+            primaries=frozenset(slot.address for slot in slots if slot.serves and not slot.backup),
             current=current,
             queued=queued,
         )

@@ -24,8 +24,8 @@ ANYWHERE = "anywhere"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring:
-    """One ring: `zone=us-east-1a`. `registered` are its instances that are meant to serve, `ready` those that can.
-    `used`: its instances take traffic as primaries."""
+    """One ring: `zone=us-east-1a`. `registered` are its instances, `ready` those that neither drain nor are held or
+    found down. `used`: its instances take traffic as primaries."""
 
     name: str
     registered: int
@@ -75,7 +75,7 @@ def choose_rings(
         return Standing(used=needed), None, reason
     in_use = min(before.used, len(counts))
     full = load.limit is not None and load.queued > 0
-    helper = next((ring for ring in range(in_use, len(counts)) if counts[ring][0]), None)
+    helper = next((ring for ring in range(in_use, len(counts)) if counts[ring][1]), None)
     if full and helper is not None and needed <= in_use:
         return Standing(used=helper + 1), None, "requests wait for a free place in the nearer rings"
     if needed >= in_use:

@@ -22,6 +22,7 @@ class Teller:
         self._log = log
         self._origins: dict[str, Origin] = {}
         self._refused: dict[str, int] = {}
+        self._rings: dict[str, tuple[str, ...]] = {}
         self._problems: set[str] = set()
         self._refusals: dict[str, str] = {}
         self._connected: bool | None = None
@@ -35,6 +36,7 @@ class Teller:
         self._link(snapshot)
         offers = {name: snapshot.offers[name] for name in sorted(changed) if name in snapshot.offers}
         self._origin_changes(offers)
+        self._ring_changes(offers)
         if snapshot.planned_at == snapshot.at:
             self._members(snapshot.plan.actions)
         self._refused_nodes(offers)
@@ -86,7 +88,7 @@ class Teller:
             self._connected = link.connected
 
     def _forget(self, present: set[str]) -> None:
-        for kept in (self._origins, self._refused):
+        for kept in (self._origins, self._refused, self._rings):
             for name in kept.keys() - present:
                 del kept[name]
         self._metrics.keep_services(present)
@@ -104,6 +106,16 @@ class Teller:
                 self._log.info("the registry's word is in use again", services=_named(names))
             else:
                 self._log.warning(f"in use: {origin.value}", services=_named(names), why=reason)
+
+    def _ring_changes(self, offers: Mapping[str, Offer]) -> None:
+        for name, offer in offers.items():
+            if offer.placement.standing is None:
+                continue  # nobody was registered yet, or there is no locality
+            rings, before = offer.placement.rings_used, self._rings.get(name, ())
+            self._rings[name] = rings
+            if rings != before and max(len(rings), len(before)) > 1:
+                why = offer.placement.reason
+                self._log.info("other rings of instances serve", service=name, rings=",".join(rings), why=why)
 
     def _members(self, actions: Iterable[Action]) -> None:
         changes: dict[str, list[str]] = {}
@@ -169,6 +181,7 @@ def _service_gauges(metrics: Metrics, name: str, offer: Offer) -> None:
     metrics.refused.labels(name).set(len(offer.choice.refused))
     metrics.held_back.labels(name).set(offer.choice.origin is Origin.HELD_BACK)
     metrics.known.labels(name).set(isinstance(offer.known, Listing))
+    metrics.placed(name, len(offer.placement.rings_used))
 
 
 def _named(names: list[str]) -> str:

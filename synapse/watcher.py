@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from synapse.control import Controller
 from synapse.haproxy.errors import HAProxyError
@@ -29,11 +29,15 @@ class Watcher:
         """In how many seconds HAProxy is to be asked again, None when nobody depends on it."""
         return max(0.0, self._due - self._clock()) if watched else None
 
-    def look(self, watched: Mapping[str, Offer]) -> dict[str, Seen]:
-        """What HAProxy finds of the instances of these services; nothing while it does not answer."""
-        if not watched or self._observed() is None:
+    def look(self, watched: Mapping[str, Offer], newcomers: Collection[str] = ()) -> dict[str, Seen]:
+        """What HAProxy finds of the instances of these services; nothing while it does not answer.
+
+        `newcomers` are services that have no offer yet, as all are after a start: of them it tells what was seen last,
+        so that a synapse that starts while a zone is lost does not first undo what keeps its clients going.
+        """
+        if not (watched or newcomers) or self._observed() is None:
             return {}
-        if self._clock() >= self._due:
+        if watched and self._clock() >= self._due:
             self._due = self._clock() + POLL_SECONDS
             with contextlib.suppress(HAProxyError):
                 self._controller.observe(watched)
@@ -41,7 +45,7 @@ class Watcher:
         observed = self._observed()
         if observed is None:
             return {}
-        return {name: observed.seen(name, *self._loads.get(name, (0, 0))) for name in watched}
+        return {name: observed.seen(name, *self._loads.get(name, (0, 0))) for name in (*watched, *newcomers)}
 
     def _observed(self) -> Observed | None:
         return self._controller.observed

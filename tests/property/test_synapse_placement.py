@@ -1,5 +1,7 @@
 """Placement, for any fleet, any labels and whatever HAProxy may find."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ instances = st.lists(
     unique_by=lambda one: one.host,
 )
 addresses = st.frozensets(st.integers(1, 9).map(lambda number: f"10.0.0.{number}:80"))
-seens = st.builds(Seen, down=addresses, current=st.integers(0, 9), queued=st.integers(0, 2))
+seens = st.builds(Seen, down=addresses, primaries=addresses, current=st.integers(0, 9), queued=st.integers(0, 2))
 heres = st.builds(Here, labels=labels, held=addresses, seen=seens, limit=st.none() | st.integers(1, 3))
 localities = st.one_of(
     st.builds(Locality, prefer=st.just(("zone", "region")), min_servers=st.integers(1, 4)),
@@ -74,7 +76,8 @@ def test_rings_never_leave_at_a_whim(
         # The labels of a host do not change under it; what is seen and held does.
         here = Here(labels=here.labels, held=next_here.held, seen=next_here.seen, limit=here.limit)
         placement = place(fleet, where=(), locality=locality, here=here, before=before, now=now)
-        enough = sum(ring.used for ring in place(fleet, where=(), locality=locality, here=here).rings)
+        alone = replace(here, seen=replace(here.seen, primaries=frozenset()))
+        enough = sum(ring.used for ring in place(fleet, where=(), locality=locality, here=alone).rings)
         if before is not None:
             was, used = (sum(ring.used for ring in one.rings) for one in (before, placement))
             assert used >= enough

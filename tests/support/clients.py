@@ -38,6 +38,7 @@ class LoadClient:
         rate: float = 150.0,
         threads: int = 3,
         tls: ssl.SSLContext | None = None,
+        method: str = "GET",
     ) -> None:
         self.requests = 0
         self.connections = 0
@@ -46,6 +47,7 @@ class LoadClient:
         self._address = host, port
         self._keep_alive = keep_alive
         self._tls = tls
+        self._method = method
         self._period = threads / rate
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -78,7 +80,7 @@ class LoadClient:
                     with self._lock:
                         self.connections += 1
                     connection = _Connection(self._address, self._tls)
-                body = connection.get(last=not self._keep_alive)
+                body = connection.get(last=not self._keep_alive, method=self._method)
                 with self._lock:
                     self.answers[body] += 1
             except (OSError, _Bad) as error:
@@ -133,10 +135,13 @@ class _Connection:
         self._host = f"{address[0]}:{address[1]}"
         self._buffer = b""
 
-    def get(self, *, last: bool) -> str:
-        """Send a request and take its whole answer. `last` asks the server to close, and sees that it does."""
+    def get(self, *, last: bool, method: str = "GET") -> str:
+        """Send a request without a body and take its whole answer. `last` asks the server to close, and sees that."""
         connection = "close" if last else "keep-alive"
-        self._socket.sendall(f"GET / HTTP/1.1\r\nHost: {self._host}\r\nConnection: {connection}\r\n\r\n".encode())
+        lines = [f"{method} / HTTP/1.1", f"Host: {self._host}", f"Connection: {connection}"]
+        if method != "GET":
+            lines.append("Content-Length: 0")
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
         while b"\r\n\r\n" not in self._buffer:
             self._receive("the head of the answer")
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")

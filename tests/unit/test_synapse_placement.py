@@ -134,11 +134,54 @@ def test_who_drains_or_is_held_does_not_count_as_ready() -> None:
     placement = place(drained, where=(), locality=NEAR, here=Here(labels=LABELS, held=at(2)))
     assert roles(placement) == {Role.PRIMARY: at(1, 3), Role.HELD: at(2), Role.BACKUP: at(4, 5)}
     assert ring_lines(placement) == [
-        "in use  zone=a1: 0 of 0 ready",
+        "in use  zone=a1: 0 of 2 ready",
         "in use  region=a: 1 of 1 ready",
         "backup  anywhere: 2 of 2 ready",
         "because 1 ready where 1 are enough",
     ]
+
+
+@pytest.mark.parametrize(("share", "used"), [(0.5, [True, False, False]), (0.6, [True, True, False])])
+def test_a_share_is_of_everybody_who_is_registered(share: float, used: list[bool]) -> None:
+    """One of two that drains, is held or is down leaves half of the ring, whichever of these it is."""
+    drained = (instance("1=0 zone=a1"), *FLEET[1:])
+    locality = replace(NEAR, min_percent=share)
+    for fleet, here in (
+        (drained, Here(labels=LABELS)),
+        (FLEET, Here(labels=LABELS, held=at(1))),
+        (FLEET, Here(labels=LABELS, seen=Seen(down=at(1)))),
+    ):
+        placement = place(fleet, where=(), locality=locality, here=here)
+        assert [ring.used for ring in placement.rings] == used
+        assert (placement.rings[0].registered, placement.rings[0].ready) == (2, 1)
+
+
+def test_a_synapse_that_starts_goes_on_with_the_rings_that_serve() -> None:
+    """Nothing is remembered, and HAProxy has the next ring in use: that leaves as any ring does, not at once."""
+    here = Here(labels=LABELS, seen=Seen(primaries=at(1, 3)))
+    first = place(FLEET, where=(), locality=NEAR, here=here, now=100.0)
+    assert [ring.used for ring in first.rings] == [True, True, False]
+    assert first.due == 100.0 + LEAVE_SECONDS
+    last = place(FLEET, where=(), locality=NEAR, here=here, before=first, now=first.due)
+    assert [ring.used for ring in last.rings] == [True, False, False]
+
+
+@pytest.mark.parametrize("seen", [Seen(), Seen(primaries=at(1, 3))], ids=["HAProxy starts", "HAProxy runs"])
+def test_the_first_instances_find_no_ring_in_use(seen: Seen) -> None:
+    """While nobody was known, no ring helped: what follows begins with the nearest, or with what HAProxy has in use."""
+    here = Here(labels=LABELS, seen=seen)
+    nobody = place((), where=(), locality=NEAR, here=here, now=0.0)
+    placement = place(FLEET, where=(), locality=NEAR, here=here, before=nobody, now=1.0)
+    assert [ring.used for ring in placement.rings] == [True, bool(seen.primaries), False]
+
+
+@pytest.mark.parametrize("primaries", [at(), at(1, 2), at(9), at(4)], ids=["none", "near", "strangers", "left out"])
+def test_only_who_may_serve_says_which_rings_do(primaries: frozenset[str]) -> None:
+    """A stranger in HAProxy is in no ring, and one that is left out brings none in."""
+    where = WHERE.parse({"region": "a"})
+    here = Here(labels=LABELS, seen=Seen(primaries=primaries))
+    placement = place(FLEET, where=where, locality=NEAR, here=here)
+    assert [ring.used for ring in placement.rings] == [True, False, False]
 
 
 Look = tuple[float, Sequence[tuple[int, int]], Load]
@@ -171,6 +214,12 @@ STORIES: Mapping[str, tuple[Sequence[Look], int, float | None]] = {
         3,
         None,
     ),
+    "full, and the next ring is dead": (
+        [(0, [(2, 2), (1, 0), (1, 1)], CALM), (1, [(2, 2), (1, 0), (1, 1)], FULL)],
+        3,
+        None,
+    ),
+    "full, and all others are dead": ([(0, [(2, 2), (3, 0)], CALM), (1, [(2, 2), (3, 0)], FULL)], 1, None),
     "full, and all others are empty": ([(0, [(2, 2), (0, 0)], CALM), (1, [(2, 2), (0, 0)], FULL)], 1, None),
     "full, and no other ring": ([(0, [(2, 2)], CALM), (1, [(2, 2)], FULL)], 1, None),
     "still busy: it does not leave": (

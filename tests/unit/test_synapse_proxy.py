@@ -6,7 +6,8 @@ import pytest
 
 from smartstack.instance import Instance
 from smartstack.traffic import Balance
-from synapse.proxy import Admin, Slot, Target, server_weight, slot_count, targets
+from synapse.placement import Seen
+from synapse.proxy import Admin, Observed, Slot, Target, server_weight, slot_count, targets
 from tests.support.definitions import placed, proxy
 
 SLOTS: Mapping[str, tuple[int | None, int, bool, int]] = {
@@ -75,3 +76,28 @@ def test_a_slot_serves_when_it_is_ready_and_weighs_something(admin: Admin, weigh
     for up in (True, False):
         slot = Slot(name="s1", host="10.0.0.1", port=80, weight=weight, admin=admin, up=up)
         assert slot.serves is serves
+
+
+def test_what_is_found_of_instances() -> None:
+    """Who is up and who is not, on either side; who takes traffic as a primary; an empty place is nobody."""
+
+    def slot(name: str, number: int, weight: int = 1, admin: Admin = Admin.READY, *, up: bool = True) -> Slot:
+        return Slot(name=name, host=f"10.0.0.{number}", port=80, weight=weight, admin=admin, up=up)
+
+    slots = [
+        slot("s1", 1),
+        slot("s2", 2, up=False),
+        slot("s3", 3, weight=0),
+        slot("s4", 4, admin=Admin.MAINT),
+        slot("b1", 5),
+        slot("b2", 6, up=False),
+    ]
+    observed = Observed(pid=1, description="d", backends={"web": slots})
+    assert observed.seen("web", current=7, queued=2) == Seen(
+        up=frozenset({"10.0.0.1:80", "10.0.0.3:80", "10.0.0.5:80"}),
+        down=frozenset({"10.0.0.2:80", "10.0.0.6:80"}),
+        primaries=frozenset({"10.0.0.1:80", "10.0.0.2:80"}),
+        current=7,
+        queued=2,
+    )
+    assert observed.seen("api") == Seen()
