@@ -6,7 +6,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker bench bench-nerve clean
+.PHONY: help demo test lint test-docker bench bench-nerve bench-synapse clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,10 @@ bench: ## what the benchmarks measure on this machine
 bench-nerve: ## what nerve costs, and how soon it tells the truth; ARGS="sizes --seconds 10" for a part
 	@.ci/setup dev zookeeper
 	@$(BIN)/python -m tests.bench.nerve $(ARGS)
+
+bench-synapse: ## cold start, the cost of a change, churn and a rolling deploy; ARGS="cold --services 1000" for a part
+	@.ci/setup dev haproxy zookeeper
+	@$(BIN)/python -m tests.bench.synapse $(ARGS)
 
 clean: ## remove what the other targets made here
 	rm -rf .venv .demo .docker build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
