@@ -202,7 +202,9 @@ def test_a_zone_that_is_full_gets_help(host: Host) -> None:
         eventually(lambda: used(host) == [True, True, False], within=20)
         far = {host.instance(number).address for number in THERE}
         eventually(lambda: far <= {text.strip() for text in crowd.answers})
-    assert_none_failed([crowd], at_least=50)
+        eventually(lambda: crowd.requests >= 300, within=20)
+        assert used(host) == [True, True, False]
+        assert_none_failed([crowd], at_least=300)
     eventually(lambda: used(host) == [True, False, False], within=30)
     assert host.haproxy() == before
     slow.close()
