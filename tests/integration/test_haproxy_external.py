@@ -62,6 +62,9 @@ def test_an_existing_haproxy_serves_what_it_did_and_synapses_services(host: Host
         eventually(lambda: new in host.members("web"))
         host.serve("api", 3211)
         eventually(lambda: ask(host.address, 3211))
+        eventually(
+            lambda: host.synapse.status()["haproxy"]["last_reload"] == ["added api"], message="what ran is known"
+        )
         assert unit.own_words() == OPERATORS_WORDS
         assert host.synapse.stop() == 0
     assert_none_failed(clients, at_least=10)
@@ -97,10 +100,16 @@ def test_a_haproxy_that_is_not_running_is_told_and_left_to_its_owner(host: Host,
     unit.kill()
     eventually(lambda: "not synapse's to start" in (host.synapse.status()["error"] or ""), within=3)
     host.join("web", 4)
+    host.serve("api", 3211)
+    eventually(lambda: "backend api" in host.haproxy_file(), within=10, message="the file follows")
+    cycles = host.synapse.metric("synapse_cycles_total")
+    eventually(lambda: host.synapse.metric("synapse_cycles_total") > cycles + 1, within=10)
     assert not host.haproxy_processes()
     unit.start()
     eventually(lambda: len(host.members("web")) == 4 and host.synapse.status()["error"] is None)
+    assert ask(host.address, 3211)
     assert host.synapse.metric("synapse_haproxy_starts_total", result="done") == 0
+    assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
     assert "Traceback" not in host.synapse.log()
 
 

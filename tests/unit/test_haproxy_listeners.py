@@ -239,6 +239,9 @@ def test_who_else_listens_at_an_address_of_ours(stranger: tuple[TcpAddress, int]
         assert told.startswith("web: ")
         assert f"(pid {pid}) listens on {where} too" in told
         assert shared(addresses, [os.getpid(), pid]) is None
+        with subprocess.Popen(["sleep", "10"], pass_fds=[alone.fileno()]) as heir:
+            assert shared({"api": (address(alone),)}, [os.getpid()]) is None, "the same socket in two processes"
+            heir.kill()
         assert shared({"api": (address(alone),)}, [os.getpid()]) is None
         assert shared(addresses, [2**22 + 1]) is None, "whose sockets cannot be seen"
 
