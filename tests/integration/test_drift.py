@@ -192,12 +192,14 @@ def test_a_second_haproxy_on_our_port_is_told(served: Host) -> None:
     )
     other = served.write("other.cfg", text)
     with subprocess.Popen(["haproxy", "-db", "-f", str(other)]) as process:
-        words = f"(pid {process.pid}) listens on {served.address}:3210 too"
-        eventually(lambda: words in (served.synapse.status()["error"] or ""), within=RESYNC_SECONDS + 5)
-        assert "web: haproxy" in served.synapse.status()["error"]
-        new = served.join("web", 4).address
-        eventually(lambda: new in served.members("web"), message="all goes on")
-        process.kill()
+        try:
+            words = f"(pid {process.pid}) listens on {served.address}:3210 too"
+            eventually(lambda: words in (served.synapse.status()["error"] or ""), within=RESYNC_SECONDS + 5)
+            assert "web: haproxy" in served.synapse.status()["error"]
+            new = served.join("web", 4).address
+            eventually(lambda: new in served.members("web"), message="all goes on")
+        finally:
+            process.kill()
     eventually(lambda: served.synapse.status()["error"] is None, within=RESYNC_SECONDS + 5)
 
 
