@@ -6,7 +6,6 @@ Only files that were written here are ever removed; which those are is kept in t
 
 import json
 import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,11 +19,11 @@ from smartstack.logs import EventLog
 from smartstack.process import write_atomically
 from smartstack.responses import json_response
 from synapse.discovery import shell_variables
+from synapse.operator_command import run_command
 from synapse.settings import Output
 
 _RETRY_SECONDS = 1.0
 _RETRY_LIMIT_SECONDS = 60.0
-_WORDS_LIMIT = 300
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a template that Jinja takes may still do wrong."""
 
@@ -134,7 +133,7 @@ class Outputs:
         self._commands_due &= set(outputs)
         for output in outputs:
             if output in self._commands_due:
-                why = _run_command(output, dirty) if output.command else None
+                why = _follow(output, dirty) if output.command else None
                 if why is None:
                     self._commands_due.discard(output)
                 else:
@@ -211,32 +210,10 @@ def _replace(path: Path, content: bytes) -> bool:
     return True
 
 
-def _run_command(output: Output, changed: Iterable[str]) -> str | None:
-    """Run it; None when it ended with 0, else what went wrong. What it started ends with it when it takes too long."""
-    command = " ".join(output.command)
-    environment = {**os.environ, "SMARTSTACK_SERVICES": " ".join(sorted(changed))}
-    environment.pop("NOTIFY_SOCKET", None)
-    try:
-        child = subprocess.Popen(
-            output.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment,
-        )
-    except OSError as error:
-        return f"cannot run {command}: {reason(error)}"
-    try:
-        said, _ = child.communicate(timeout=output.timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, 9)
-        child.communicate()
-        return f"{command} took longer than {output.timeout:g} s and was ended"
-    if child.returncode:
-        words = " ".join(said.decode("utf-8", "replace").split())[:_WORDS_LIMIT]
-        return f"{command} ended with {child.returncode}{f': {words}' if words else ''}"
-    return None
+def _follow(output: Output, changed: Iterable[str]) -> str | None:
+    """Run its command; None when it ended with 0, else what went wrong."""
+    told = {"SMARTSTACK_SERVICES": " ".join(sorted(changed))}
+    return run_command(output.command, output.timeout, environment=told, end_group=True)
 
 
 def _words(error: Exception) -> str:

@@ -4,9 +4,6 @@ Its owner starts it with a file that synapse writes. Whether it runs is seen by 
 socket was removed and HAProxy is on this machine.
 """
 
-import os
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +12,10 @@ from synapse.haproxy.errors import HAProxyAway, HAProxyError, NotOursToStart
 from synapse.haproxy.owner import CONFIRM_SECONDS, await_worker, failed_reloads
 from synapse.haproxy.proc import EndWatch, runs_with, serving_with
 from synapse.haproxy.runtime import Runtime
+from synapse.operator_command import run_command
 
 COMMAND_SECONDS = 20.0
 """How long a command of the owner's may take; `systemctl reload` has HAProxy check its files first."""
-
-_SHOWN_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,28 +115,10 @@ class ExternalHAProxy:
 
 
 def run(what: str, command: Sequence[str]) -> None:
-    """Run a command of the owner's. Raises `HAProxyError` with its last words when it fails or takes too long."""
-    shown = " ".join(command)
-    environment = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
-    # Not a pipe: a daemon that the command leaves behind would keep it open.
-    with tempfile.TemporaryFile() as output:
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                timeout=COMMAND_SECONDS,
-                check=False,
-                start_new_session=True,
-                env=environment,
-                cwd="/",
-            )
-        except subprocess.TimeoutExpired as error:
-            raise HAProxyError(f"cannot {what} HAProxy: {shown} took longer than {COMMAND_SECONDS:g} s") from error
-        except OSError as error:
-            raise HAProxyError(f"cannot {what} HAProxy: cannot run {shown}: {error.strerror}") from error
-        output.seek(0)
-        words = " ".join(output.read().decode("utf-8", "replace").split())[-_SHOWN_WORDS:]
-    if done.returncode != 0:
-        raise HAProxyError(f"cannot {what} HAProxy: {shown} ended with {done.returncode}: {words or 'without a word'}")
+    """Run a command of the owner's. Raises `HAProxyError` with its last words when it fails or takes too long.
+
+    One that takes too long is ended by itself: what it started may be HAProxy, which is not ours to end.
+    """
+    why = run_command(command, COMMAND_SECONDS)
+    if why is not None:
+        raise HAProxyError(f"cannot {what} HAProxy: {why}")

@@ -24,6 +24,7 @@ from kazoo.client import KazooClient
 
 from smartstack.forms import ZooKeeperUrl
 from smartstack.instance import Instance, encode, node_name
+from synapse.haproxy.errors import HAProxyAway
 from tests.bench.process import cost
 from tests.support.eventually import eventually
 from tests.support.pair import BACKEND_PORT, Host
@@ -234,7 +235,7 @@ def _path(host: Host, service: str) -> str:
 def _serving(host: Host) -> int:
     try:
         backends = host.runtime.servers()
-    except Exception:
+    except HAProxyAway:
         return 0
     return sum(slot.serves for slots in backends.values() for slot in slots)
 

@@ -43,7 +43,7 @@ def test_a_reload_by_a_socket_that_is_not_there(tmp_path: Path) -> None:
 
 
 COMMANDS: dict[str, tuple[list[str], str]] = {
-    "not there": (["/nowhere/reload"], "cannot reload HAProxy: cannot run /nowhere/reload: No such file or directory"),
+    "not there": (["/nowhere/reload"], "cannot reload HAProxy: cannot run /nowhere/reload: no such file or directory"),
     "it fails": (
         ["sh", "-c", "echo one; echo two >&2; exit 4"],
         "cannot reload HAProxy: sh -c echo one; echo two >&2; exit 4 ended with 4: one two",

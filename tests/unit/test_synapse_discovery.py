@@ -1,6 +1,8 @@
 """What is told of a service without the proxy, how old it may be, and the files that say it."""
 
 import json
+import os
+import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from synapse.selection import Choice, Memory, Origin
 from synapse.settings import Output
 from synapse.staleness import stale
 from tests.support.definitions import definition
+from tests.support.eventually import eventually
 
 ONE, TWO = Instance(host="10.0.0.1", port=80, weight=5), Instance(host="::1", port=81, labels=(("zone", "a"),))
 
@@ -173,6 +176,21 @@ def test_a_command_that_failed_runs_again(site: Site, tmp_path: Path) -> None:
     assert site.write("web", command=command) == (expected,)
     flag.touch()
     assert site.write("web", command=command) == ()
+
+
+def test_a_command_may_leave_a_daemon_behind(site: Site, tmp_path: Path) -> None:
+    """It has ended when it has ended, whoever holds its output open; what takes too long ends with all it started."""
+    left = tmp_path / "left"
+    script = f"sleep 60 & echo $! > {left}"
+    assert site.write("web", command=("/bin/sh", "-c", script), timeout=20.0) == ()
+    os.kill(int(left.read_text()), signal.SIGKILL)
+    [why] = site.write("api", command=("/bin/sh", "-c", f"{script}; wait"), timeout=0.3)
+    assert "took longer than 0.3 s" in why
+    eventually(lambda: not Path(f"/proc/{left.read_text().strip()}").exists() or is_dead(int(left.read_text())))
+
+
+def is_dead(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
 TEMPLATES = {
