@@ -115,6 +115,8 @@ class Nerve:
         ]
         if not all(report.complete for report in self._reports.values()):
             waits.append(RETRY_SECONDS)
+        if self._live.keep():
+            waits.append(0.0)
         if (due_in := self._live.due_in()) is not None:
             waits.append(due_in)
         return max(0.0, min(waits))

@@ -31,7 +31,7 @@ watch passes over those, and the operator would wait for the resync."""
 
 
 KEPT_AT_ONCE = 100
-"""So many copies are made in one look: each costs the disk some milliseconds, and nobody waits for them."""
+"""So many copies are made in one turn of a daemon: each costs the disk some milliseconds, and nobody waits for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,8 @@ class _Directory:
 class Definitions:
     """Reads the directory again on demand, only the files whose fingerprint changed.
 
-    Unless it `writes`, what an earlier run kept is read, and the disk stays as it is.
+    `unkept` says why copies of the good ones could not be made, None while they can. Unless it `writes`, what an
+    earlier run kept is read, and the disk stays as it is.
     """
 
     def __init__(
@@ -99,17 +100,15 @@ class Definitions:
         self._families = families or {}
         self._env = os.environ if env is None else env
         self._known: dict[str, _Known] | None = None
-        self._may_keep = 0
-        self._keep_problems: list[Problem] = []
+        self.unkept: Problem | None = None
+        self._new: dict[str, None] = {}
+        self._may_keep = True
+        self._of_directory: dict[str, tuple[Problem, ...]] = {}
 
-    def refresh(self, *, keep: bool = True) -> DefinitionsView:
-        """What holds now. Never raises for what is wrong with the files.
-
-        With `keep` copies are made of what is new, as many at a time as do not hold up a daemon; the rest next time.
-        """
+    def refresh(self) -> DefinitionsView:
+        """What holds now. Never raises for what is wrong with the files."""
         known = self._known = self._restore() if self._known is None else self._known
-        self._keep_problems.clear()
-        self._may_keep = KEPT_AT_ONCE if keep and self._writes else 0
+        self._may_keep = True
         problems: dict[str, tuple[Problem, ...]] = {}
         directory = self._list()
         good = sum(one.definition is not None for one in known.values())
@@ -119,14 +118,36 @@ class Definitions:
             problems[""] = (self._emptied(good),)
         else:
             problems |= directory.problems
-            for name in known.keys() - directory.files.keys():
-                self._forget(name, known)
+            undeleted = [self._forget(name, known) for name in known.keys() - directory.files.keys()]
+            problems |= {"": tuple(problem for problem in undeleted if problem is not None)[:1]}
             # In the order of names, in which a service comes before its ports.
             for name, paths in sorted(directory.files.items()):
                 self._look(name, paths, known, directory.files)
-        if self._keep_problems:
-            # One is enough: a full disk is the same problem for each of a hundred services.
-            problems[""] = (*problems.get("", ()), self._keep_problems[0])
+        self._of_directory = {name: some for name, some in problems.items() if some}
+        return self.view()
+
+    def keep(self) -> bool:
+        """Make copies of what is new and good, as many as do not hold up a daemon; whether there are more to make.
+
+        What fails is tried again after the next look at the files.
+        """
+        if not (self._writes and self._may_keep):
+            return False
+        self.unkept = None
+        for name in list(self._new)[:KEPT_AT_ONCE]:
+            self.unkept = self._save(name)
+            if self.unkept is not None:
+                # A full disk is the same problem for each of a hundred services.
+                self._may_keep = False
+                return False
+        return bool(self._new)
+
+    def view(self) -> DefinitionsView:
+        """What holds by the last look."""
+        known = self._known or {}
+        problems = dict(self._of_directory)
+        if self.unkept is not None:
+            problems[""] = (*problems.get("", ()), self.unkept)
         problems |= {name: one.problems for name, one in known.items() if one.problems}
         definitions = {service: definition for one in known.values() for service, definition in one.services.items()}
         return DefinitionsView(
@@ -183,9 +204,6 @@ class Definitions:
             known.problems = (_unreadable(path, error),)
         except ConfigError as error:
             known.problems = error.problems
-        if known.unsaved is not None and self._may_keep > 0:
-            self._may_keep -= 1
-            self._save(name, known, known.unsaved)
 
     def _take(self, name: str, data: bytes, everyone: dict[str, _Known], files: Mapping[str, list[str]]) -> None:
         """Take a text over. Raises ConfigError when it stays at the one before."""
@@ -200,6 +218,7 @@ class Definitions:
         if definition is not known.definition:
             known.take(name, definition, digest)
             known.unsaved = data
+            self._new[name] = None
         known.problems = ()
 
     def _agree(
@@ -235,29 +254,34 @@ class Definitions:
             raise ConfigError([_too_long(port, tree, path) for port in too_long])
         return anchored(definition, os.path.abspath(self._directory))
 
-    def _forget(self, name: str, known: dict[str, _Known]) -> None:
+    def _forget(self, name: str, known: dict[str, _Known]) -> Problem | None:
+        """The service is gone, and so is its copy; what keeps the copy from going."""
         del known[name]
+        self._new.pop(name, None)
         if not self._writes:
-            return
+            return None
         try:
             (self._keep / f"{name}.yaml").unlink(missing_ok=True)
         except OSError as error:
-            message = f"cannot delete {name}.yaml: {reason(error)}"
-            self._keep_problems.append(Problem(path=str(self._keep), message=message))
+            return Problem(path=str(self._keep), message=f"cannot delete {name}.yaml: {reason(error)}")
+        return None
 
-    def _save(self, name: str, known: _Known, text: bytes) -> None:
+    def _save(self, name: str) -> Problem | None:
+        """Make a copy of a service's last good text; what keeps it from being made."""
+        known = (self._known or {})[name]
         try:
             self._keep.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._keep / f"{name}.yaml", text, 0o600)
-            known.unsaved = None
+            write_atomically(self._keep / f"{name}.yaml", known.unsaved or b"", 0o600)
         except OSError as error:
-            self._unkept(reason(error))
+            why = reason(error)
         except SmartStackError as error:
-            self._unkept(str(error))
-
-    def _unkept(self, reason: str) -> None:
-        message = f"the last good definitions cannot be kept for the next start: {reason}"
-        self._keep_problems.append(Problem(path=str(self._keep), message=message))
+            why = str(error)
+        else:
+            known.unsaved = None
+            del self._new[name]
+            return None
+        message = f"the last good definitions cannot be kept for the next start: {why}"
+        return Problem(path=str(self._keep), message=message)
 
     def _restore(self) -> dict[str, _Known]:
         """The last good definitions of the run before. One that does not validate any more is as good as none."""

@@ -57,7 +57,8 @@ class LiveConfiguration(Generic[S]):
         self.problems: tuple[Problem, ...] = ()
         kept = str(Path(self.settings.state_directory) / "definitions")
         self._definitions = Definitions(self.settings.services, kept, families, env=self._env, writes=writes)
-        self.view: DefinitionsView = self._definitions.refresh(keep=False)
+        self.view: DefinitionsView = self._definitions.refresh()
+        self._view_is_new = False
         self._changed = Debounce()
         self._watch: FileWatch | None = None
         self._more: Callable[[S], Collection[str]] = lambda settings: ()
@@ -80,20 +81,31 @@ class LiveConfiguration(Generic[S]):
 
     def due_in(self) -> float | None:
         """In how many seconds changed files should be read, None when nothing changed."""
-        return self._changed.due_in()
+        return 0.0 if self._view_is_new else self._changed.due_in()
+
+    def keep(self) -> bool:
+        """Make copies of the good definitions, for a restart while one of them is broken; whether there are more to
+        make. For the end of a turn, when nobody waits for the daemon."""
+        before = self._definitions.unkept
+        more = self._definitions.keep()
+        if self._definitions.unkept != before:
+            self.view = self._definitions.view()
+            self._view_is_new = True
+        return more
 
     def refresh(self, *, everything: bool = False) -> bool:
         """Read again what changed, once the burst of changes is over; with `everything` also when none was heard of.
 
         A burst is waited for in any case: what is seen in the middle of one (a file that an editor deletes and writes
-        again) was never meant. Answers whether files were read. What is wrong is in `problems` and `view.problems`,
-        nothing is raised.
+        again) was never meant. Answers whether there is something new, right or wrong. What is wrong is in `problems`
+        and `view.problems`, nothing is raised.
         """
+        is_new, self._view_is_new = self._view_is_new, False
         due_in = self._changed.due_in()
         if due_in is None and not everything:
-            return False
+            return is_new
         if due_in:
-            return False
+            return is_new
         self._changed.take()
         # Before anything is read: a link may lead elsewhere since the last time, and what it leads to may change.
         self._listen()

@@ -57,7 +57,8 @@ GRACE_SECONDS = 2.0
 """How long a HAProxy that is not running yet waits for the registry's first word, so that it starts with servers."""
 
 FIRST_RESYNC_SECONDS = 2.0
-"""When everything is compared for the first time: not while the first turn keeps clients waiting."""
+"""When everything is read and compared for the first time: not while the first turn keeps clients waiting, and soon
+enough for an edit that was made while synapse started, of which nobody heard."""
 
 KNOWS_NOTHING = "no service definition is known, and the running HAProxy serves some: it is left as it is"
 
@@ -178,6 +179,8 @@ class Synapse:
             limit = self.configuration.settings.last_good_warning
             self.publisher.look_at_age(self.offers.by_name, self.missing(), limit)
         self.desk.answer(self._tell(plan, changed))
+        if self.configuration.keep():
+            more = 0.0
         self.metrics.cycles.inc()
         self.metrics.cycle_seconds.observe(time.monotonic() - began)
         return self._wait_seconds(more)

@@ -42,8 +42,10 @@ class Site:
         return path
 
     def look(self) -> DefinitionsView:
-        """What the daemon sees now."""
-        return self._definitions.refresh()
+        """What the daemon sees now, and a turn of it later."""
+        self._definitions.refresh()
+        self._definitions.keep()
+        return self._definitions.view()
 
     def ports(self) -> dict[str, int]:
         """The port of each service that the daemon sees now."""
@@ -382,14 +384,14 @@ def test_copies_that_cannot_be_written(site: Site) -> None:
 
 
 def test_a_great_directory_is_kept_bit_by_bit(site: Site) -> None:
-    """Copies never hold up a start: none in the first look of a daemon, and then a hundred at a time."""
+    """Copies never hold up a daemon: a look makes none, and then there are a hundred in a turn."""
     for number in range(150):
         site.write(f"web{number}.yaml", "port: 8080")
-    assert len(site._definitions.refresh(keep=False).definitions) == 150
+    assert len(site._definitions.refresh().definitions) == 150
     assert site.kept() == set()
-    assert len(site.ports()) == 150
+    assert site._definitions.keep()
     assert len(site.kept()) == 100
-    site.look()
+    assert not site._definitions.keep()
     assert len(site.kept()) == 150
 
 
@@ -509,7 +511,9 @@ def test_paths_in_a_definition_are_below_its_directory(tmp_path: Path, broken: b
         "ports: {admin: {port: 2, check: {type: secret, file: /run/token}}}"
     )
     families = {"check": {"secret": Secret}}
-    view = Definitions(str(services), str(keep), families, env={}).refresh()
+    definitions = Definitions(str(services), str(keep), families, env={})
+    view = definitions.refresh()
+    definitions.keep()
     if broken:
         (services / "web.yaml").write_text("port: x")
         view = Definitions(str(services), str(keep), families, env={}).refresh()
