@@ -1,6 +1,5 @@
 """HAProxy's answers, as values. Pure: text in, facts out; text that does not fit is a value too, never a crash."""
 
-import csv
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -90,7 +89,10 @@ def parse_backend_id(text: str) -> str | None:
 def parse_load(text: str) -> tuple[int, int]:
     """The answer to `show stat <backend> 6 -1`: requests under way, and those that wait for a free place, in the
     backend's queue or a server's. What does not fit counts nothing."""
-    rows = list(csv.DictReader(text.removeprefix("# ").splitlines())) if text.startswith("# ") else []
+    header, *lines = [line.split(",") for line in text.splitlines() if line] or [[]]
+    columns = [name.removeprefix("# ") for name in header]
+    # What may be quoted, and hold commas, stands far behind these columns.
+    rows = [dict(zip(columns, fields, strict=False)) for fields in lines]
     queued = sum(_number(row.get("qcur")) for row in rows)
     sessions = sum(_number(row.get("scur")) for row in rows if row.get("svname") == "BACKEND")
     return max(0, sessions - queued), queued
