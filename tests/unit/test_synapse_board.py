@@ -51,7 +51,12 @@ def test_who_has_the_last_number_waits_for_the_next(board: Board) -> None:
     with ThreadPoolExecutor() as pool:
         one: Future[int] = pool.submit(board.wait, "web", board.number("web"), 30)
         eventually(waiting(board, 1))
-        board.post({"api": "x"}, {"web": 0, "api": 0})
+        for turn in range(5):
+            # Whoever waits for api is woken by the same bell: when he has gone, the other has heard it too.
+            other: Future[int] = pool.submit(board.wait, "api", board.number("api"), 30)
+            eventually(waiting(board, 2))
+            board.post({"api": turn}, {"web": 0, "api": 0})
+            assert other.result(5) == board.number("api")
         assert not one.done()
         board.post({"web": "y"}, {"web": 0, "api": 0})
         assert one.result(5) == board.number("web")
