@@ -16,10 +16,10 @@ from smartstack.wake import Wake
 from synapse.actions import actions, explanation
 from synapse.board import WAITING_LIMIT
 from synapse.haproxy.process import Places
-from synapse.loop import LIVE, Synapse, log
+from synapse.loop import Synapse, log
 from synapse.readiness import Readiness
 from synapse.services import services
-from synapse.settings import Settings
+from synapse.settings import LIVE, Settings
 from synapse.status import describe
 
 LOCK_FILE = "synapse.lock"

@@ -36,20 +36,6 @@ from synapse.using import offered
 from synapse.wanted import Wanting
 from synapse.watcher import Watcher
 
-LIVE = (
-    "use",
-    "labels",
-    "outputs",
-    "last_good_warning",
-    "resync_interval",
-    "haproxy.templates",
-    "haproxy.nbthread",
-    "haproxy.maxconn",
-    "haproxy.hard_stop_after",
-    "haproxy.on_stop",
-)
-"""The keys of synapse.yaml that take effect without a restart."""
-
 REFUSED_RETRY_SECONDS = 5.0
 """How often a definition is tried again whose address was taken."""
 

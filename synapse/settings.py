@@ -137,3 +137,18 @@ class Settings:
     state_directory: Annotated[str, "where synapse keeps what survives a restart", PATH] = "/var/lib/smartstack/synapse"
     run_directory: Annotated[str, "where the HAProxy sockets and the lock are", PATH] = "/run/smartstack/synapse"
     resync_interval: Annotated[float, "how often all is compared again, rung or not", duration("1s", "1h")] = 30.0
+
+
+LIVE = (
+    "use",
+    "labels",
+    "outputs",
+    "last_good_warning",
+    "resync_interval",
+    "haproxy.templates",
+    "haproxy.nbthread",
+    "haproxy.maxconn",
+    "haproxy.hard_stop_after",
+    "haproxy.on_stop",
+)
+"""The keys of synapse.yaml that take effect without a restart."""

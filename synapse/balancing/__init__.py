@@ -1,0 +1,1 @@
+"""Who gets how much: weights by latency, and the circuit breaker."""

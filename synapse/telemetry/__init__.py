@@ -1,0 +1,1 @@
+"""The feed: what HAProxy says of each request, counted, kept for an hour and shown."""
