@@ -62,8 +62,8 @@ class Request:
 
     @property
     def outcome(self) -> Outcome:
-        """What it counts as. What HAProxy's termination letters mean stands in its manual, 8.5: the first says who ended
-        it (`C` the client, `S` the instance, `P` HAProxy itself, `R` a lack of resources, `-` nobody)."""
+        """What it counts as. HAProxy's manual, 8.5, gives the termination letters: the first says who ended it (`C` the
+        client, `S` the instance, `P` HAProxy itself, `R` a lack of resources, `-` nobody)."""
         if self.termination[:1] in ("C", "c"):
             return Outcome.ABORTED
         if self.mode == "tcp":
