@@ -218,7 +218,7 @@ def test_a_service_whose_address_is_taken_waits_and_the_others_go_on(host: Host)
         foreign.close()
         eventually(lambda: ask(host.address, 3211))
         eventually(lambda: host.told("api")["refused_definition"] is None)
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)
     assert host.synapse.metric("synapse_haproxy_reloads_total", result="failed") == 0
 
 
@@ -233,7 +233,7 @@ def test_a_service_that_moves_to_a_taken_address_stays_where_it_was(host: Host) 
         new = host.join("web", 4).address
         eventually(lambda: new in host.members("web"))
         eventually(lambda: client.answers[new])
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)
 
 
 def test_two_services_with_one_address_are_told(host: Host) -> None:
@@ -334,7 +334,7 @@ def test_a_template_that_cannot_be_used_changes_nothing(
         eventually(lambda: host.synapse.status()["error"] is None, within=10)
         assert host.haproxy() == before
         assert host.told("web")["refused_definition"] is None
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)
 
 
 def test_a_template_is_used_as_soon_as_it_is_edited(host: Host) -> None:
@@ -348,4 +348,4 @@ def test_a_template_is_used_as_soon_as_it_is_edited(host: Host) -> None:
         own_templates(host, service="    fullconn 77\n")
         eventually(lambda: host.structure() != structure)
         assert "fullconn 77" in host.haproxy_file()
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)

@@ -38,6 +38,17 @@ def test_a_server_that_dies_and_comes_back_costs_failures_and_then_none(backends
         assert_none_failed([client], at_least=1)
 
 
+def test_enough_requests_are_waited_for_and_a_client_that_has_ended_is_not(backends: Backends) -> None:
+    """On a slow machine the requests that a judgement needs come late: no fixed time decides. Who sends no more has
+    too few of them, and that is a failure of the test, whatever became of the few."""
+    backends.open(*ADDRESS)
+    with LoadClient(*ADDRESS, keep_alive=False, rate=60) as slow, LoadClient(*ADDRESS, keep_alive=True) as quick:
+        assert_none_failed([quick, slow], at_least=30)
+    assert min(slow.requests, quick.requests) >= 30
+    with pytest.raises(AssertionError, match=r"only \d+ requests"):
+        assert_none_failed([quick, slow], at_least=100_000)
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

@@ -67,7 +67,7 @@ def test_an_existing_haproxy_serves_what_it_did_and_synapses_services(host: Host
         )
         assert unit.own_words() == OPERATORS_WORDS
         assert host.synapse.stop() == 0
-    assert_none_failed(clients, at_least=10)
+        assert_none_failed(clients, at_least=10)
     assert host.haproxy()[0] == master
     assert ask(host.address, 3210) and unit.own_words() == OPERATORS_WORDS
     host.synapse.start()
@@ -179,7 +179,7 @@ def test_its_owner_reloads_it(host: Host, unit: Unit) -> None:
         eventually(lambda: host.members("web") == members)
         cycles = host.synapse.metric("synapse_cycles_total")
         eventually(lambda: host.synapse.metric("synapse_cycles_total") > cycles + 1)
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)
     assert host.synapse.status()["haproxy"]["drift"]["repairs"] == {}
     assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
 

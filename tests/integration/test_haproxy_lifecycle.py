@@ -342,7 +342,7 @@ def test_no_definition_known_at_all_takes_nothing_away(host: Host) -> None:
         new = host.join("web", 4).address
         eventually(lambda: new in host.members("web"))
         assert counted(host, "reloads") == 0
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)
     assert host.haproxy() == before
 
 

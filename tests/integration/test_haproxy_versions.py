@@ -56,7 +56,7 @@ def test_members_structure_and_restarts(host: Host, binary: str) -> None:
         host.runtime.ask("set server api/s1 state maint")
         eventually(lambda: host.synapse.metric("synapse_drift_repairs_total", kind="state") == 1)
         eventually(lambda: len(host.members("api")) == 3)
-    assert_none_failed(clients, at_least=50)
+        assert_none_failed(clients, at_least=50)
     assert reloads(host) == 0
     assert host.synapse.status()["error"] is None
 
@@ -103,7 +103,7 @@ def test_a_haproxy_of_somebody_elses(host: Host, binary: str, way: str) -> None:
     with client:
         host.serve("api", 3211)
         eventually(lambda: ask(host.address, 3211))
-    assert_none_failed([client], at_least=5)
+        assert_none_failed([client], at_least=5)
     assert unit.own_words() == OPERATORS_WORDS
     host.synapse.end()
     unit.kill()

@@ -85,7 +85,7 @@ def test_hostile_nodes_are_refused_and_the_others_serve(any_host: Host, zookeepe
         eventually(lambda: host.members("web") == {**members, new: DEFAULT_WEIGHT})
         eventually(lambda: client.answers[new])
         eventually(lambda: new in host.haproxy_file(), message="the file follows what was changed at run time")
-    assert_none_failed([client], at_least=20)
+        assert_none_failed([client], at_least=20)
     for path in sorted(host.state.rglob("*")):
         assert path.is_dir() or MARK.encode() not in path.read_bytes(), f"{path} holds something of a hostile node"
     assert "127.66.6.6" not in host.haproxy_file() and "6666" not in host.haproxy_file()

@@ -84,7 +84,7 @@ def test_files_of_the_run_directory_may_be_removed(host: Host, names: list[str],
         host.serve("api", 3211)
         eventually(lambda: answers(host, 3211), within=15)
         eventually(lambda: host.synapse.status()["error"] is None, within=15)
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)
     processes = host.haproxy_processes()
     assert [pid for pid in processes if parent(pid) not in processes] == [master]
     assert host.synapse.metric("synapse_haproxy_starts_total", result="done") == (0 if restarted else 1)
@@ -210,7 +210,7 @@ def a_disk_that_takes_nothing_stops_nothing(host: Host, fault: Callable[[Host], 
         eventually(lambda: answers(host, 3211), within=15)
         eventually(lambda: host.synapse.status()["error"] is None, within=15)
         eventually(lambda: new in host.haproxy_file())
-    assert_none_failed([client], at_least=20)
+        assert_none_failed([client], at_least=20)
 
 
 def test_fifty_services_of_five_instances_start(host: Host) -> None:

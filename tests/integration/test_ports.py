@@ -49,7 +49,7 @@ def test_each_port_has_its_own_proxy(host: Host) -> None:
         eventually(lambda: host.synapse.status()["services"].keys() == {"web", "web.metrics"})
         eventually(lambda: refused(host, 3211))
         assert ask(host.address, 3212) == metrics
-    assert_none_failed([first, second, third], at_least=10)
+        assert_none_failed([first, second, third], at_least=10)
     assert set(first.answers) == set(third.answers) == {web}
     assert set(second.answers) == {admin}
 
@@ -73,7 +73,7 @@ def test_nerve_registers_each_port_and_synapse_offers_it(any_host: Host) -> None
         define(host, metrics=(METRICS_PORT, 3212))
         eventually(lambda: refused(host, 3211))
         eventually(lambda: nerve.status()["services"].keys() == {"web", "web.metrics"})
-    assert_none_failed([client], at_least=10)
+        assert_none_failed([client], at_least=10)
 
     def registered() -> dict[str, bool]:
         return {name: service["registered"] for name, service in nerve.status()["services"].items()}
@@ -116,7 +116,7 @@ def test_a_bad_port_leaves_the_service_and_its_ports_as_they_were(host: Host) ->
         said = "ports.admin.proxy.listen: is that of the service itself already"
         eventually(lambda: said in str(host.synapse.status()["problems"].get("web")))
         assert ask(host.address, 3211) == admin
-    assert_none_failed([first, second], at_least=10)
+        assert_none_failed([first, second], at_least=10)
     assert host.haproxy() == before
 
 

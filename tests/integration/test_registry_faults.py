@@ -78,7 +78,7 @@ def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: Controlle
             client.close()
         eventually(lambda: host.told("web")["origin"] == "listing")
         eventually(lambda: clients[0].answers[address[4]])
-    assert_none_failed(clients, at_least=1000)
+        assert_none_failed(clients, at_least=1000)
     assert host.haproxy() == before
     assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
 
@@ -108,7 +108,7 @@ def test_a_zookeeper_that_comes_back_empty_empties_nothing(fragile_host: Host, o
         eventually(registered_again, within=30)
         host.nerve(1, {"web": {"weight": 7}})
         eventually(lambda: 7 in host.members("web").values())
-    assert_none_failed([client], at_least=20)
+        assert_none_failed([client], at_least=20)
 
 
 def test_a_zookeeper_that_hangs_does_not_hang_synapse(fragile_host: Host, own_zookeeper: ControlledServer) -> None:
@@ -216,7 +216,7 @@ def test_a_wiped_registry_takes_nobody_who_is_alive(any_host: Host, zookeeper_cl
             host.join("web", number)
         eventually(lambda: host.told("web")["origin"] == "listing")
         eventually(lambda: len(host.members("web")) == 3)
-    assert_none_failed([kept, fresh], at_least=100)
+        assert_none_failed([kept, fresh], at_least=100)
     assert host.haproxy() == before
     assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
 

@@ -21,7 +21,7 @@ def nobody_notices(host: Host, listen: int = 3210, at_least: int = 30) -> Iterat
         yield clients[0]
         last = clients[0].requests
         eventually(lambda: clients[0].requests > last + 10)
-    assert_none_failed(clients, at_least)
+        assert_none_failed(clients, at_least)
     assert host.haproxy() == before
 
 

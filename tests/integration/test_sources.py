@@ -119,8 +119,7 @@ def test_a_service_moves_from_one_registry_to_another(fragile_host: Host, old: O
         eventually(lambda: threads(host) < before)
         host.leave("web", 2)
         eventually(lambda: serves(host, 3, 4, 5, 6, 8))
-        eventually(lambda: min(client.requests for client in clients) >= 100)
-    assert_none_failed(clients, at_least=100)
+        assert_none_failed(clients, at_least=100)
     no_reload(host)
 
 
@@ -165,7 +164,7 @@ def test_zookeeper_is_away_and_the_other_registry_is_not(
         eventually(lambda: host.writer.status().connected, within=10)
         host.leave("web", 3)
         eventually(lambda: serves(host, 2, 4, 5))
-    assert_none_failed([client], at_least=50)
+        assert_none_failed([client], at_least=50)
     no_reload(host)
 
 
@@ -229,7 +228,7 @@ def test_names_in_dns(host: Host, nameserver: Nameserver) -> None:
         assert host.synapse.get("/readyz").status_code == 200
         nameserver.resume()
         eventually(lambda: host.told("web")["origin"] == "listing", within=15)
-    assert_none_failed([client], at_least=50)
+        assert_none_failed([client], at_least=50)
     nameserver.say(**{name: None})
     eventually(lambda: host.told("web")["origin"] == "held back")
     assert serves(host, 2, 3)

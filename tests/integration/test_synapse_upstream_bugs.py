@@ -105,7 +105,7 @@ def test_b9_a_service_may_be_called_otherwise_in_the_registry(host: Host) -> Non
     with host.client(3210, keep_alive=False) as client:
         host.join("web", 3)
         eventually(lambda: len(host.members("shop")) == 3)
-    assert_none_failed([client], at_least=5)
+        assert_none_failed([client], at_least=5)
     assert reloads(host) == 0
 
 
@@ -208,7 +208,7 @@ def test_b18_a_session_that_expired_ends_nothing(
             eventually(lambda: host.synapse.status()["registry"]["session"] not in (None, session), within=15)
             host.join("web", 4)
             eventually(lambda: client.answers[host.instance(4).address], within=10)
-        assert_none_failed([client], at_least=20)
+            assert_none_failed([client], at_least=20)
         assert host.synapse.running
         assert (host.synapse.pid, host.haproxy()) == (pid, haproxy)
         assert reloads(host) == 0

@@ -116,12 +116,6 @@ def problems(host: Host) -> list[str]:
     return [str(problem) for problem in host.synapse.status()["problems"].get("", [])]
 
 
-def none_failed(clients: list[LoadClient]) -> None:
-    """Each client has sent enough by now, and none of its requests failed."""
-    eventually(lambda: min(client.requests for client in clients) >= 150, within=20)
-    assert_none_failed(clients, at_least=150)
-
-
 def refusal(host: Host, service: str = "web") -> str:
     """Why the definition of a service is not in use."""
     why = host.told(service)["refused_definition"]
@@ -211,7 +205,7 @@ def test_renewals_cost_no_request_and_no_reload(fleet: Fleet) -> None:
     eventually(lambda: not host.runtime.servers(["web"])["web"][2].up, message="nobody believes the newcomer yet")
     fleet.inside.write("ca.pem", fleet.inside.pem + fleet.outside.pem)
     eventually(lambda: newcomer in fleet.ask(), message="the newcomer is believed")
-    none_failed(clients)
+    assert_none_failed(clients, at_least=150)
     assert host.haproxy() == before
     assert fleet.reloads() == reloads
     assert host.synapse.metric("synapse_certificates_loaded_total", result="done") == 7
@@ -368,7 +362,7 @@ def test_too_many_authorities_for_the_runtime_api_take_a_reload(fleet: Fleet) ->
     fleet.inside.write("ca.pem", fleet.inside.pem + fleet.outside.pem + many)
     eventually(lambda: newcomer in fleet.ask(), within=15)
     eventually(lambda: fleet.reloads() == 1)
-    none_failed(clients)
+    assert_none_failed(clients, at_least=150)
     assert any("ca.pem" in reason for reason in host.synapse.status()["haproxy"]["last_reload"])
     assert len(fleet.told("ca.pem")["serials"]) == 32
 
