@@ -12,6 +12,9 @@ _RETRY_STATUSES = (401, 403, 404, 408, 425, 500, 501, 502, 503, 504)
 
 # HTTP allows more in a name, but HAProxy takes some of it for quotes, parentheses or comments.
 _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+CALLER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
+"""Who calls a service: what is safe in a header, in a log line, and in HAProxy's configuration."""
+
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500}")
 _URL_TARGET = re.compile(_URL_PATH.pattern + r"(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500})?")
 _HEADER_LIMIT = 1000
@@ -31,6 +34,14 @@ _SERVERS = frozenset(("server", "server-template", "load-server-state-from-file"
 def _token(value: Any) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise ValueError("must be a name of letters, digits, '-', '_' and '.'")
+    return value
+
+
+def _caller(value: Any) -> str:
+    if not isinstance(value, str) or not CALLER_NAME.fullmatch(value):
+        quotes = ", in quotes" if isinstance(value, int | float | bool) else ""
+        allowed = "1 to 100 letters, digits, '_', '.', '@' and '-', beginning with a letter or a digit"
+        raise ValueError(f"must be the name of who calls: {allowed}{quotes}")
     return value
 
 
@@ -95,6 +106,8 @@ def _write_retry_on(value: str) -> int | str:
 
 TOKEN = Form(_token, {"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
 """A header's, a cookie's or a query parameter's name."""
+
+CALLER = Form(_caller, {"type": "string", "pattern": f"^{CALLER_NAME.pattern}$"})
 
 SERVER_NAME = Form(_server_name, {"type": "string", "minLength": 1, "pattern": r"^[A-Za-z0-9_.-]+$"})
 """A name that a certificate may have."""

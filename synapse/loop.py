@@ -30,6 +30,7 @@ from synapse.settings import HAProxySettings, Settings
 from synapse.sources import Sources
 from synapse.status import Snapshot
 from synapse.store import Store
+from synapse.telemetry.station import Telemetry
 from synapse.teller import Teller
 from synapse.tls import directories
 from synapse.using import offered
@@ -79,6 +80,7 @@ class Synapse:
         self._plan = Plan()
         self._planned_at: float | None = None
         self._teller = Teller(self.metrics, log)
+        self.telemetry = Telemetry(settings, log, wake.ring, writes=acts)
         ours = self._ours = take(settings, wake.ring)
         self.process = ours.process
         self._haproxy = settings.haproxy
@@ -126,6 +128,7 @@ class Synapse:
         """Begin to connect and to watch files."""
         self.configuration.watch(self._wake.ring, self._more_directories)
         self.sources.start(self._propagation.ring)
+        self.telemetry.start()
         self.remember_running()
 
     def cycle(self) -> float:
@@ -201,7 +204,8 @@ class Synapse:
         path = self.configuration.path
         outputs = (Problem(path=path, key="outputs", message=why) for why in self.publisher.problems)
         holds = (Problem(path=path, message=why) for why in self.desk.problems)
-        return self._problems.gather((*self._template_problems, *outputs, *holds, *self._certificates.problems))
+        told = (Problem(path=path, key="telemetry", message=why) for why in self.telemetry.problems)
+        return self._problems.gather((*self._template_problems, *outputs, *holds, *told, *self._certificates.problems))
 
     def stop(self) -> None:
         """End what was started; HAProxy goes on, unless the settings say otherwise."""
@@ -212,6 +216,7 @@ class Synapse:
             self._save_due = time.monotonic()
             self._save_good()
         self.sources.stop()
+        self.telemetry.stop()
         if self.configuration.settings.haproxy.on_stop == "stop":
             self.process.stop()
 
@@ -234,7 +239,7 @@ class Synapse:
         return *templates, *directories(offered(self.configuration.view.definitions, settings.use))
 
     def _renderer(self, haproxy: HAProxySettings) -> Renderer:
-        return self._ours.renderer(haproxy)
+        return self._ours.renderer(haproxy, self.telemetry.feed)
 
     def _waits_for_first_word(self, now: float) -> bool:
         """A HAProxy that is not running yet is not started without servers while the registry is about to answer."""

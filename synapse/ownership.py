@@ -15,6 +15,7 @@ from synapse.haproxy.runtime import Runtime
 from synapse.pacing import Pace
 from synapse.render import Renderer
 from synapse.settings import HAProxySettings, Settings
+from synapse.telemetry.line import Feed
 
 OWN_MODE = 0o600
 EXTERNAL_MODE = 0o640
@@ -32,8 +33,8 @@ class Ownership:
     certificates: str
     mode: int
 
-    def renderer(self, settings: HAProxySettings) -> Renderer:
-        """Renders for this HAProxy. Raises `TemplateError`."""
+    def renderer(self, settings: HAProxySettings, feed: Feed | None) -> Renderer:
+        """Renders for this HAProxy, which tells `feed` of requests. Raises `TemplateError`."""
         can = self.capabilities
         return Renderer(
             settings,
@@ -41,6 +42,7 @@ class Ownership:
             can.version,
             tls=can.has(Capability.HTTP_CLIENT_TLS),
             certificates=self.certificates,
+            feed=feed,
         )
 
 

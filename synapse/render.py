@@ -30,6 +30,7 @@ from synapse.proxy import (
 )
 from synapse.quarantine import Candidate
 from synapse.settings import HAProxySettings
+from synapse.telemetry.line import Feed
 from synapse.tls import in_place
 
 _MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
@@ -55,9 +56,10 @@ class Renderer:
         *,
         tls: bool = True,
         certificates: str = "",
+        feed: Feed | None = None,
     ) -> None:
-        """For a HAProxy of this version, which was built with `tls` or not, and which reads what it needs of
-        certificates in that directory."""
+        """For a HAProxy of this version, which was built with `tls` or not, which reads what it needs of certificates
+        in that directory, and which tells `feed` of each request."""
         directories = [str(Path(haproxy_templates.__path__[0]))]
         if settings.templates is not None:
             if not Path(settings.templates).is_dir():
@@ -81,6 +83,7 @@ class Renderer:
         self._version = version
         self._tls = tls
         self._certificates = certificates
+        self._feed = feed
 
     def global_part(self, description: str) -> str:
         """The `global` and `defaults` sections. Raises `TemplateError`."""
@@ -111,6 +114,7 @@ class Renderer:
             proxy=proxy,
             binds=front.binds,
             frontend=front,
+            feed=self._feed,
             backend=backend(service.name, proxy, self._version, backups=service.backups > 0),
             slots=slot_lines(service, seats),
             backups=service.backups > 0,

@@ -1,10 +1,12 @@
 """synapse.yaml: what this host's synapse offers, and how its HAProxy runs."""
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from smartstack.addresses import ADDRESS, canonical_ip, split_port
 from smartstack.forms import (
     ADMIN,
     DURATION,
@@ -20,6 +22,7 @@ from smartstack.forms import (
 )
 from smartstack.model import Form
 from smartstack.registry.options import NOBODY, ZooKeeperOptions
+from smartstack.traffic_forms import CALLER
 
 OnStop = Literal["keep", "stop"]
 Owner = Literal["synapse", "external"]
@@ -48,6 +51,40 @@ def _user(value: Any) -> str:
 USER = Form(_user, {"type": "string", "pattern": f"^{_USER.pattern}$"})
 
 _ADMIN = TcpAddress("127.0.0.1", 3200)
+
+AS_ADMIN = TcpAddress("127.0.0.1", 0)
+"""Stands for the number of the admin address: several synapses on a host then do not meet."""
+
+
+def _is_loopback(host: str) -> bool:
+    return canonical_ip(host) is not None and ipaddress.ip_address(host).is_loopback
+
+
+def _feed(value: Any) -> TcpAddress:
+    split = split_port(value) if isinstance(value, str) else None
+    host = canonical_ip(split[0]) if split else None
+    if split is None or host is None or not _is_loopback(host):
+        raise ValueError("must be a loopback address and a port, such as '127.0.0.1:3200', or null")
+    return TcpAddress(host, split[1])
+
+
+FEED = Form(
+    _feed,
+    {"type": "string", "pattern": f"^{ADDRESS.pattern}$"},
+    lambda listen: str(_ADMIN if listen == AS_ADMIN else listen),
+)
+"""Loopback only: whoever can send there could invent requests, and reads what HAProxy tells."""
+
+
+def _fleet_listen(value: Any) -> TcpAddress:
+    split = split_port(value) if isinstance(value, str) else None
+    host = canonical_ip(split[0]) if split else None
+    if split is None or host is None or ipaddress.ip_address(host).is_multicast:
+        raise ValueError("must be an IP address of this host and a port, such as '10.0.0.5:3201' or '0.0.0.0:3201'")
+    return TcpAddress(host, split[1])
+
+
+FLEET_LISTEN = Form(_fleet_listen, {"type": "string", "pattern": f"^{ADDRESS.pattern}$"}, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +155,29 @@ class OtherRegistry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """What HAProxy tells synapse of each request."""
+
+    listen: Annotated[
+        TcpAddress | None,
+        "the UDP address, of this machine only, that it tells it; default: the number of admin; null: nothing is told",
+        FEED,
+    ] = AS_ADMIN
+    source: Annotated[str | None, "what callers from this host are called; absent: synapse finds out", CALLER] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """How other hosts may look at the traffic of this one."""
+
+    listen: Annotated[
+        TcpAddress,
+        "where they ask, and can change nothing; announced in the registry; 0.0.0.0: all of this host's addresses",
+        FLEET_LISTEN,
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """This host's synapse."""
 
@@ -134,9 +194,20 @@ class Settings:
     )
     session_timeout: Annotated[float, "how long the registry waits for a silent synapse", duration("1s", "10m")] = 10.0
     admin: Annotated[TcpAddress | None, "where /status and /metrics are served; null: nowhere", ADMIN] = _ADMIN
+    telemetry: Annotated[TelemetrySettings, "what is known of each request"] = TelemetrySettings()
+    fleet: Annotated[FleetSettings | None, "where other hosts may look at traffic; absent: nowhere"] = None
     state_directory: Annotated[str, "where synapse keeps what survives a restart", PATH] = "/var/lib/smartstack/synapse"
     run_directory: Annotated[str, "where the HAProxy sockets and the lock are", PATH] = "/run/smartstack/synapse"
     resync_interval: Annotated[float, "how often all is compared again, rung or not", duration("1s", "1h")] = 30.0
+
+    @property
+    def feed(self) -> TcpAddress | None:
+        """Where HAProxy tells of each request; None where it does not. The port is that of the admin address, by UDP,
+        and so is the host if that is a loopback address, unless `telemetry.listen` says otherwise."""
+        if self.telemetry.listen != AS_ADMIN:
+            return self.telemetry.listen
+        admin = self.admin or _ADMIN
+        return TcpAddress(admin.host if _is_loopback(admin.host) else _ADMIN.host, admin.port)
 
 
 LIVE = (

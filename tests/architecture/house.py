@@ -79,6 +79,7 @@ PURE: Final = frozenset(
         "synapse.sources.dns_answers",
         "synapse.sources.listing",
         "synapse.status",
+        "synapse.telemetry.line",
         "synapse.telemetry.request",
         "synapse.tls",
     }

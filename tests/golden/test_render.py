@@ -2,7 +2,7 @@
 
 A case has `services` (by name: `proxy` as in the definition's file, `instances` as in the registry, and, where it
 matters, `seated`, which slots of the running HAProxy have whom, and `absent`, which services its routes lead to in
-vain, with why), `haproxy` (as in synapse.yaml), `version`, and
+vain, with why), `haproxy` and `telemetry` (as in synapse.yaml), `version`, and
 `templates` (the name of a directory beside it, with a site's own templates). Adding a case is adding the two files;
 `python -m tests.golden.test_render` writes the `.cfg` of every case anew.
 """
@@ -28,6 +28,7 @@ from synapse.proxy import Service, Target, slot_count, targets
 from synapse.render import Renderer, seat
 from synapse.selection import one_per_address
 from synapse.settings import HAProxySettings, Settings
+from synapse.telemetry.line import Feed
 from synapse.tls import tls_files
 from tests.support.definitions import placed
 
@@ -36,6 +37,7 @@ LEAF = trustme.CA().issue_cert("web.example")
 NAMES = sorted(path.stem for path in CASES.glob("*.yaml"))
 SOCKET = "/run/smartstack/synapse/haproxy.sock"
 CERTIFICATES = "/var/lib/smartstack/synapse/certificates"
+KEY = "0123456789abcdef"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +48,14 @@ class Case:
     version: tuple[int, int]
     services: Mapping[str, Service]
     seated: Mapping[str, Mapping[str, Target]]
+    feed: Feed | None
 
 
 def read(name: str) -> Case:
     """A case, through the same doors as real definitions, settings and registry nodes."""
     data = yaml.safe_load((CASES / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-    settings = model(Settings, {"registry": "file:/r", "haproxy": data.get("haproxy", {})}).haproxy
+    host = model(Settings, {"registry": "file:/r", **{key: data.get(key, {}) for key in ("haproxy", "telemetry")}})
+    settings, feed = host.haproxy, None if host.feed is None else Feed(address=host.feed, key=KEY)
     if "templates" in data:
         settings = replace(settings, templates=str(CASES / data["templates"]))
     services = {key: service(key, fields) for key, fields in data.get("services", {}).items()}
@@ -61,7 +65,7 @@ def read(name: str) -> Case:
         if "seated" in fields
     }
     major, minor = map(int, data.get("version", "2.6").split("."))
-    return Case(haproxy=settings, version=(major, minor), services=services, seated=seated)
+    return Case(haproxy=settings, version=(major, minor), services=services, seated=seated, feed=feed)
 
 
 def model(kind: type[Any], fields: Mapping[str, Any]) -> Any:
@@ -90,7 +94,7 @@ def target(address: str) -> Target:
 
 def render(case: Case, socket: str = SOCKET, *, certificates: str = CERTIFICATES, backwards: bool = False) -> str:
     """The whole of haproxy.cfg; `backwards` gives everything in the opposite order."""
-    renderer = Renderer(case.haproxy, socket, case.version, certificates=certificates)
+    renderer = Renderer(case.haproxy, socket, case.version, certificates=certificates, feed=case.feed)
     order = sorted(case.services, reverse=backwards)
     services = {name: case.services[name] for name in order}
     if backwards:

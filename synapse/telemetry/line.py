@@ -1,0 +1,126 @@
+"""The lines in which HAProxy tells of requests: how it is told to write them, and how they are read. Pure.
+
+A line is fields with a TAB between them. What clients may choose (the path) is last, and HAProxy writes control
+characters as `#09`, so that nothing that a client sends can be taken for another field.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from smartstack.forms import TcpAddress
+from smartstack.traffic import Mode
+from smartstack.traffic_forms import CALLER_NAME
+from synapse.telemetry.request import Request, SourceKind
+
+LINE_LIMIT: Final = 1024
+"""Bytes of a line; HAProxy cuts off what is beyond, which is a part of the path."""
+
+SOURCE_VARIABLE: Final = "txn.source"
+KIND_VARIABLE: Final = "txn.source_kind"
+SHARE_VARIABLE: Final = "txn.share"
+"""Variables of HAProxy's in which its configuration leaves what the line says: who calls, how that is known (a
+`SourceKind`), and which share of the requests is told of (`0.25`), where that is not every one."""
+
+_MAGIC: Final = "S1"
+_HTTP_ONLY: Final = {"%ST": "0", "%Ta": "%Tt", "%Tr": "-1", "%HM": "", "%HPO": ""}
+"""What stands in the place of a field that mode tcp does not have."""
+
+_FIELDS: Final = (
+    *("%f", "%b", "%s", "%si", "%sp", "%ST", "%Ta", "%Tr", "%Tw", "%Tc", "%ts", "%rc", "%B", "%U", "%ci", "%cp"),
+    *(f"%[var({name})]" for name in (SOURCE_VARIABLE, KIND_VARIABLE, SHARE_VARIABLE)),
+    *("%HM", "%HPO"),
+)
+_SPLITS: Final = 3 + len(_FIELDS) - 1
+_KINDS: Final[dict[str, SourceKind]] = {"listener": "listener", "header": "header"}
+_MODES: Final[dict[str, Mode]] = {"http": "http", "tcp": "tcp"}
+_NUMBER_LIMIT: Final = 1 << 53
+_BAD_REQUEST: Final = "<BADREQ>"
+
+
+class Bad(enum.Enum):
+    """Why a datagram is no line of HAProxy's."""
+
+    UNPARSED = "unparsed"
+    FORGED = "forged"
+    """It has the form of one and not the key, which only synapse and its HAProxy know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """Where HAProxy sends its lines, and the key that each begins with."""
+
+    address: TcpAddress
+    key: str
+
+    @property
+    def log(self) -> str:
+        """What follows the word `log` in a frontend."""
+        return f"{self.address} len {LINE_LIMIT} format raw local0 info"
+
+    def log_format(self, mode: Mode) -> str:
+        """What follows the word `log-format` in a frontend of that mode."""
+        fields = _FIELDS if mode == "http" else [_HTTP_ONLY.get(field, field) for field in _FIELDS]
+        return '"' + "\\t".join((_MAGIC, self.key, mode, *fields)) + '"'
+
+
+def parse(datagram: bytes, key: str) -> Request | Bad:
+    """What HAProxy told. Whatever the bytes are, the answer is one of the two; a request's path may be cut off."""
+    # A line that was cut off has no end of line.
+    fields = datagram.decode("ascii", "replace").rstrip("\n").split("\t", _SPLITS)
+    if len(fields) != _SPLITS + 1 or fields[0] != _MAGIC:
+        return Bad.UNPARSED
+    if fields[1] != key:
+        return Bad.FORGED
+    (_, _, mode, frontend, service, slot, host, port, status, total, response, queue, connect) = fields[:13]
+    (termination, retries, sent, received, client, client_port, source, kind, share, method, path) = fields[13:]
+    try:
+        numbers = (
+            0 if port == "-" else int(port),
+            int(status),
+            int(total),
+            int(response),
+            int(queue),
+            int(connect),
+            int(retries),
+            int(sent),
+            int(received),
+            int(client_port),
+        )
+        told = 1.0 if share == "-" else float(share)
+        known = _MODES[mode]
+        how = "host" if source == "-" else _KINDS[kind]
+    except (ValueError, KeyError):
+        return Bad.UNPARSED
+    if max(numbers) > _NUMBER_LIMIT or not 0 < told <= 1 or (source != "-" and not CALLER_NAME.fullmatch(source)):
+        return Bad.UNPARSED
+    return Request(
+        mode=known,
+        service=service,
+        frontend=frontend,
+        slot="" if slot == "<NOSRV>" else slot,
+        host="" if host == "-" else host,
+        port=numbers[0],
+        status=max(0, numbers[1]),
+        total_ms=max(0, numbers[2]),
+        response_ms=_reached(numbers[3]),
+        queue_ms=_reached(numbers[4]),
+        connect_ms=_reached(numbers[5]),
+        termination=termination,
+        retries=numbers[6],
+        redispatched=retries.startswith("+"),
+        sent_bytes=numbers[7],
+        received_bytes=numbers[8],
+        client_host=client,
+        client_port=numbers[9],
+        source="" if source == "-" else source,
+        source_kind=how,
+        share=told,
+        method="" if method == _BAD_REQUEST else method,
+        path="" if path == _BAD_REQUEST else path,
+    )
+
+
+def _reached(milliseconds: int) -> int | None:
+    """A time, None where that phase was not reached, which HAProxy writes as -1."""
+    return None if milliseconds < 0 else milliseconds
