@@ -21,6 +21,7 @@ from synapse.readiness import Readiness
 from synapse.services import services
 from synapse.settings import LIVE, Settings
 from synapse.status import describe
+from synapse.timeline import events
 
 LOCK_FILE = "synapse.lock"
 
@@ -100,8 +101,12 @@ def _admin(
         routes,
         actions(inbox),
         token,
-        questions={"/services": services(lambda: synapse.snapshot, board), "/explain": explanation(inbox)},
-        waiting=WAITING_LIMIT,
+        questions={
+            "/services": services(lambda: synapse.snapshot, board),
+            "/explain": explanation(inbox),
+            "/events": events(synapse.timeline),
+        },
+        waiting=2 * WAITING_LIMIT,
     )
     server.start()
     log.info("admin address", address=str(server.address))

@@ -32,6 +32,7 @@ from synapse.status import Snapshot
 from synapse.store import Store
 from synapse.telemetry.station import Telemetry
 from synapse.teller import Teller
+from synapse.timeline import Timeline
 from synapse.tls import directories
 from synapse.using import offered
 from synapse.wanted import Wanting
@@ -79,7 +80,8 @@ class Synapse:
         self._since: dict[str, float] = {}
         self._plan = Plan()
         self._planned_at: float | None = None
-        self._teller = Teller(self.metrics, log)
+        self.timeline = Timeline()
+        self._teller = Teller(self.metrics, log, self.timeline.post)
         self.telemetry = Telemetry(settings, log, wake.ring, writes=acts)
         ours = self._ours = take(settings, wake.ring)
         self.process = ours.process
@@ -210,6 +212,7 @@ class Synapse:
     def stop(self) -> None:
         """End what was started; HAProxy goes on, unless the settings say otherwise."""
         self.publisher.stop()
+        self.timeline.close()
         self.configuration.stop()
         self.controller.flush()
         if self._save_due is not None:
@@ -316,6 +319,7 @@ class Synapse:
             plan=self._plan,
             planned_at=self._planned_at,
             last_reload=self._reloader.last_reasons,
+            worker=self._reloader.worker,
             refusals=dict(self._wanting.refusals),
             listens=self._wanting.listens(),
             problems=self.problems(),

@@ -15,7 +15,7 @@ def services(snapshot: Callable[[], Snapshot | None], board: Board) -> Question:
     """The question. `?after=NUMBER&wait=30s` waits until the number is another one, or for so long."""
 
     def answer(name: str, query: Mapping[str, str]) -> Response:
-        after, seconds = _waiting(query)
+        after, seconds = waiting(query)
         one = name or None
         number = board.number(one) if after is None else board.wait(one, after, seconds)
         now = snapshot()
@@ -44,10 +44,12 @@ def _brief(snapshot: Snapshot, name: str) -> dict[str, Any]:
     return {"service": name, "listen": whole["listen"], "instances": len(whole["instances"]), "traffic": traffic}
 
 
-def _waiting(query: Mapping[str, str]) -> tuple[int | None, float]:
-    unknown = sorted(query.keys() - {"after", "wait"})
+def waiting(query: Mapping[str, str], *others: str) -> tuple[int | None, float]:
+    """The number after which something is waited for, None where nothing is, and for how many seconds. `others` are
+    the parameters that the query may have besides. Raises `BadRequest`."""
+    unknown = sorted(query.keys() - {"after", "wait", *others})
     if unknown:
-        raise BadRequest(f"{unknown[0]!a} is no parameter; there are: after, wait")
+        raise BadRequest(f"{unknown[0]!a} is no parameter; there are: {', '.join(('after', 'wait', *others))}")
     text = query.get("after")
     if text is None:
         if "wait" in query:

@@ -28,10 +28,11 @@ class Snapshot:
 
     `at`, `started`, `since` (when the offer of each service last changed) and `planned_at` (when `plan` was carried
     out, the last one that was not empty) are in seconds since the epoch; `clock` is the monotonic time at `at`, by
-    which the offers go. `listens` is where each service is offered. `error` is what keeps HAProxy from being as it
-    should be. `problems` are by service, "" for the host's own file. `needs_restart` names edited settings that only
-    a restart applies. `registry` is the link to the main registry, `registries` are those to others that are in use.
-    `missing` are the services on which the registry has not said anything yet. `holds` is what is held on this host.
+    which the offers go. `worker` is the process that came of synapse's own last start or reload. `listens` is where
+    each service is offered. `error` is what keeps HAProxy from being as it should be. `problems` are by service, ""
+    for the host's own file. `needs_restart` names edited settings that only a restart applies. `registry` is the link
+    to the main registry, `registries` are those to others that are in use. `missing` are the services on which the
+    registry has not said anything yet. `holds` is what is held on this host.
     """
 
     at: float
@@ -48,6 +49,7 @@ class Snapshot:
     plan: Plan
     planned_at: float | None
     last_reload: Sequence[str]
+    worker: int | None = None
     refusals: Mapping[str, Refusal]
     listens: Mapping[str, str]
     problems: Mapping[str, tuple[Problem, ...]]

@@ -22,6 +22,7 @@ _config = config_option("synapse")
     cls=Rooms,
     package=__name__,
     rooms={
+        "follow": ("events",),
         "look": ("plan", "render"),
         "operate": ("accept", "hold", "log-level", "unhold", "wait"),
         "show": ("explain", "holds", "instances", "status"),

@@ -26,6 +26,7 @@ from tests.unit.test_synapse_status import QUIET
 COMMANDS = (
     "accept",
     "check-config",
+    "events",
     "explain",
     "hold",
     "holds",
