@@ -3,14 +3,14 @@
 import getpass
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import click
 
-from smartstack.command import HasAdmin, admin_address, config_option, fetch, post_action
+from smartstack.command import ANSWER_SECONDS, HasAdmin, admin_address, config_option, fetch, post_action
 from smartstack.definitions import load_settings
 from smartstack.forms import DURATION, TcpAddress
 from smartstack.tokens import TOKEN
@@ -79,9 +79,9 @@ class RunningDaemon(Generic[S]):
         """Where it is asked."""
         return admin_address(self.admin, lambda: self.settings, self.path)
 
-    def get(self, path: str) -> dict[str, Any]:
-        """The JSON object that it answers for this path. Raises SmartStackError when it does not answer."""
-        return fetch(self.address, path)
+    def get(self, path: str, timeout_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        """The JSON object that it answers for this path. Raises SmartStackError when it does not answer in time."""
+        return fetch(self.address, path, timeout_seconds)
 
     def status(self) -> dict[str, Any]:
         """Its /status. Raises SmartStackError when it does not answer."""
@@ -97,10 +97,18 @@ def caller() -> str:
     return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows as lines, each column as wide as its widest cell."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def table(rows: Sequence[tuple[str, ...]], *, right: Collection[int] = ()) -> list[str]:
+    """Rows as lines, each column as wide as its widest cell; in those numbered in `right` the cells end together, as
+    numbers should. Colours take no room."""
+    columns = range(len(rows[0]))
+    lengths = [[len(click.unstyle(cell)) for cell in row] for row in rows]
+    widths = [max(row[column] for row in lengths) for column in columns]
+
+    def padded(row: int, column: int) -> str:
+        cell, space = rows[row][column], " " * (widths[column] - lengths[row][column])
+        return space + cell if column in right else cell + space
+
+    return ["  ".join(padded(row, column) for column in columns).rstrip() for row in range(len(rows))]
 
 
 def age(seconds: float) -> str:

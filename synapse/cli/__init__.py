@@ -26,6 +26,8 @@ _config = config_option("synapse")
         "look": ("plan", "render"),
         "operate": ("accept", "hold", "log-level", "unhold", "wait"),
         "show": ("explain", "holds", "instances", "status"),
+        "tapping": ("tap",),
+        "traffic": ("edges", "routes", "stat", "top"),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -136,11 +136,15 @@ COMMAND_LINES: Final = frozenset(
         "smartstack.command",
         "smartstack.talk",
         "synapse.cli",
+        "synapse.cli.figures",
         "synapse.cli.follow",
         "synapse.cli.look",
         "synapse.cli.operate",
+        "synapse.cli.screen",
         "synapse.cli.show",
         "synapse.cli.talk",
+        "synapse.cli.tapping",
+        "synapse.cli.traffic",
     }
 )
 """The uppermost layer: nobody below imports them."""
