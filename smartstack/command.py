@@ -127,12 +127,12 @@ def fetch_status(address: TcpAddress) -> dict[str, Any]:
     return fetch(address, "/status")
 
 
-def fetch(address: TcpAddress, path: str, timeout_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-    """The JSON object that the daemon answers for this path.
+def fetch(address: TcpAddress, path: str, timeout_seconds: float | None = None) -> dict[str, Any]:
+    """The JSON object that the daemon answers for this path; None waits as long as for any answer.
 
     Raises SmartStackError when it does not answer in time, and with its own sentence when it refuses.
     """
-    return _request("GET", address, path, timeout_seconds)
+    return _request("GET", address, path, ANSWER_SECONDS if timeout_seconds is None else timeout_seconds)
 
 
 def post_action(

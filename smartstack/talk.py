@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import click
 
-from smartstack.command import ANSWER_SECONDS, HasAdmin, admin_address, config_option, fetch, post_action
+from smartstack.command import HasAdmin, admin_address, config_option, fetch, post_action
 from smartstack.definitions import load_settings
 from smartstack.forms import DURATION, TcpAddress
 from smartstack.tokens import TOKEN
@@ -79,8 +79,9 @@ class RunningDaemon(Generic[S]):
         """Where it is asked."""
         return admin_address(self.admin, lambda: self.settings, self.path)
 
-    def get(self, path: str, timeout_seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """The JSON object that it answers for this path. Raises SmartStackError when it does not answer in time."""
+    def get(self, path: str, timeout_seconds: float | None = None) -> dict[str, Any]:
+        """The JSON object that it answers for this path; None waits as long as for any answer. Raises SmartStackError
+        when it does not answer in time."""
         return fetch(self.address, path, timeout_seconds)
 
     def status(self) -> dict[str, Any]:

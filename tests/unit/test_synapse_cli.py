@@ -26,6 +26,7 @@ from tests.unit.test_synapse_status import QUIET
 COMMANDS = (
     "accept",
     "check-config",
+    "edges",
     "events",
     "explain",
     "hold",
@@ -34,8 +35,12 @@ COMMANDS = (
     "log-level",
     "plan",
     "render",
+    "routes",
     "run",
+    "stat",
     "status",
+    "tap",
+    "top",
     "unhold",
     "wait",
 )
@@ -64,6 +69,11 @@ def test_help_lists_every_command() -> None:
         pytest.param(["hold", "web", "x", "--for", "10"], id="a time without its unit"),
         pytest.param(["wait", "web", "--min", "-1"], id="fewer than none"),
         pytest.param(["wait", "web", "--timeout", "forever"], id="forever where there is no such thing"),
+        pytest.param(["stat", "--window", "5s", "--admin", "127.0.0.1:1"], id="a window that is too short"),
+        pytest.param(["stat", "--window", "2h", "--admin", "127.0.0.1:1"], id="a window beyond what is kept"),
+        pytest.param(["tap"], id="a tap of nothing"),
+        pytest.param(["tap", "web", "--max-rate", "0"], id="a tap that shows nothing"),
+        pytest.param(["routes", "web", "--learn", "--fleet"], id="paths of other hosts"),
     ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:
