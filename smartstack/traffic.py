@@ -16,7 +16,7 @@ from smartstack.forms import (
     between,
     duration,
 )
-from smartstack.traffic_forms import HEADER_VALUE, RAW, RETRY_ON, SERVER_NAME, TOKEN, URL_PATH, URL_TARGET
+from smartstack.traffic_forms import CALLER, HEADER_VALUE, RAW, RETRY_ON, SERVER_NAME, TOKEN, URL_PATH, URL_TARGET
 
 Mode = Literal["http", "tcp"]
 Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
@@ -158,6 +158,9 @@ class Bind:
     address: Annotated[Listen, "as in listen", LISTEN]
     tls: Annotated[ListenTls | None, "absent: not encrypted"] = None
     accept_proxy: Annotated[bool, "clients speak the PROXY protocol: their address is the one that it gives"] = False
+    client: Annotated[
+        str | None, "who calls at this address, for the figures and the callee; absent: as telemetry finds out", CALLER
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

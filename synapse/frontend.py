@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from smartstack.definition import ServiceDefinition
 from smartstack.forms import Listen, UnixSocket
 from smartstack.traffic import Bind, Mode, Proxy, Route
+from synapse.telemetry.source import identity
 from synapse.tls import bind_words
 
 NOT_USED = "which is not used on this host"
@@ -35,18 +36,23 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontend:
-    """What a template needs beside the definition itself: `binds` is what follows the word `bind`, and `rules` are the
-    routes in the order in which they win."""
+    """What a template needs beside the definition itself: `binds` is what follows the word `bind`, `rules` are the
+    routes in the order in which they win, and `identity` are the lines that find out who calls."""
 
     binds: tuple[str, ...]
     rules: tuple[Rule, ...]
+    identity: tuple[str, ...]
 
 
-def frontend(name: str, proxy: Proxy, absent: Mapping[str, str]) -> Frontend:
-    """The frontend of a service. `absent` are the services that its routes lead to and that cannot answer, with why."""
+def frontend(name: str, proxy: Proxy, absent: Mapping[str, str], caller: str | None = None) -> Frontend:
+    """The frontend of a service. `absent` are the services that its routes lead to and that cannot answer, with why;
+    `caller` is what instances are told of who calls where nothing is known, None: nothing."""
     rules = tuple(_rule(number, route, name, absent) for number, route in enumerate(ordered(proxy.routes), 1))
     binds = (*map(bind, proxy.listen), *(_bind(more, proxy.mode) for more in proxy.also_listen))
-    return Frontend(binds=binds, rules=rules)
+    found = identity(proxy, caller)
+    if found.ids:
+        binds = tuple(f"{words} id {number}" for words, number in zip(binds, found.ids, strict=True))
+    return Frontend(binds=binds, rules=rules, identity=found.rules)
 
 
 def ordered(routes: Sequence[Route]) -> list[Route]:

@@ -149,6 +149,7 @@ class Synapse:
         self.desk.work(self.offers.by_name, self.controller)
         self._propagation.reading()
         changed |= self.look_up()
+        self.telemetry.look(self.offers.by_name, changed, everything=everything)
         plan = Plan()
         more: float | None = _RETRY_SECONDS
         try:
@@ -242,7 +243,7 @@ class Synapse:
         return *templates, *directories(offered(self.configuration.view.definitions, settings.use))
 
     def _renderer(self, haproxy: HAProxySettings) -> Renderer:
-        return self._ours.renderer(haproxy, self.telemetry.feed)
+        return self._ours.renderer(haproxy, self.telemetry.feed, self.settings.telemetry.source)
 
     def _waits_for_first_word(self, now: float) -> bool:
         """A HAProxy that is not running yet is not started without servers while the registry is about to answer."""

@@ -33,8 +33,9 @@ class Ownership:
     certificates: str
     mode: int
 
-    def renderer(self, settings: HAProxySettings, feed: Feed | None) -> Renderer:
-        """Renders for this HAProxy, which tells `feed` of requests. Raises `TemplateError`."""
+    def renderer(self, settings: HAProxySettings, feed: Feed | None, caller: str | None) -> Renderer:
+        """Renders for this HAProxy, which tells `feed` of requests, and instances that `caller` calls where nothing is
+        known. Raises `TemplateError`."""
         can = self.capabilities
         return Renderer(
             settings,
@@ -43,6 +44,7 @@ class Ownership:
             tls=can.has(Capability.HTTP_CLIENT_TLS),
             certificates=self.certificates,
             feed=feed,
+            caller=caller,
         )
 
 

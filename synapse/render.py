@@ -57,9 +57,11 @@ class Renderer:
         tls: bool = True,
         certificates: str = "",
         feed: Feed | None = None,
+        caller: str | None = None,
     ) -> None:
         """For a HAProxy of this version, which was built with `tls` or not, which reads what it needs of certificates
-        in that directory, and which tells `feed` of each request."""
+        in that directory, and which tells `feed` of each request. `caller` is what instances are told of who calls
+        where nothing is known."""
         directories = [str(Path(haproxy_templates.__path__[0]))]
         if settings.templates is not None:
             if not Path(settings.templates).is_dir():
@@ -84,6 +86,7 @@ class Renderer:
         self._tls = tls
         self._certificates = certificates
         self._feed = feed
+        self._caller = caller
 
     def global_part(self, description: str) -> str:
         """The `global` and `defaults` sections. Raises `TemplateError`."""
@@ -107,7 +110,7 @@ class Renderer:
     def text(self, service: Service, seats: Mapping[str, Target]) -> str:
         """One service's sections; `seats` says which slot has which target. Raises `TemplateError`."""
         proxy = in_place(service.proxy, self._certificates)
-        front = frontend(service.name, proxy, service.absent)
+        front = frontend(service.name, proxy, service.absent, self._caller)
         return self._render(
             "service.cfg.j2",
             name=service.name,

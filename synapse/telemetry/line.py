@@ -5,6 +5,7 @@ characters as `#09`, so that nothing that a client sends can be taken for anothe
 """
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,22 +13,21 @@ from smartstack.forms import TcpAddress
 from smartstack.traffic import Mode
 from smartstack.traffic_forms import CALLER_NAME
 from synapse.telemetry.request import Request, SourceKind
+from synapse.telemetry.source import KIND_VARIABLE, SOURCE_VARIABLE, Caller, nobody
 
 LINE_LIMIT: Final = 1024
 """Bytes of a line; HAProxy cuts off what is beyond, which is a part of the path."""
 
-SOURCE_VARIABLE: Final = "txn.source"
-KIND_VARIABLE: Final = "txn.source_kind"
 SHARE_VARIABLE: Final = "txn.share"
-"""Variables of HAProxy's in which its configuration leaves what the line says: who calls, how that is known (a
-`SourceKind`), and which share of the requests is told of (`0.25`), where that is not every one."""
+"""HAProxy's variable for the share of the requests that is told of (`0.25`), where that is not every one."""
 
 _MAGIC: Final = "S1"
 _HTTP_ONLY: Final = {"%ST": "0", "%Ta": "%Tt", "%Tr": "-1", "%HM": "", "%HPO": ""}
 """What stands in the place of a field that mode tcp does not have."""
 
 _FIELDS: Final = (
-    *("%f", "%b", "%s", "%si", "%sp", "%ST", "%Ta", "%Tr", "%Tw", "%Tc", "%ts", "%rc", "%B", "%U", "%ci", "%cp"),
+    *("%f", "%b", "%s", "%si", "%sp", "%ST", "%Ta", "%Tr", "%Tw", "%Tc", "%ts", "%rc", "%B", "%U"),
+    *("%ci", "%cp", "%fi", "%fp"),
     *(f"%[var({name})]" for name in (SOURCE_VARIABLE, KIND_VARIABLE, SHARE_VARIABLE)),
     *("%HM", "%HPO"),
 )
@@ -36,6 +36,10 @@ _KINDS: Final[dict[str, SourceKind]] = {"listener": "listener", "header": "heade
 _MODES: Final[dict[str, Mode]] = {"http": "http", "tcp": "tcp"}
 _NUMBER_LIMIT: Final = 1 << 53
 _BAD_REQUEST: Final = "<BADREQ>"
+
+
+Unnamed = Callable[[str, int, str, int], Caller]
+"""Who calls, by the address and port that it calls from, and those that it called."""
 
 
 class Bad(enum.Enum):
@@ -64,8 +68,11 @@ class Feed:
         return '"' + "\\t".join((_MAGIC, self.key, mode, *fields)) + '"'
 
 
-def parse(datagram: bytes, key: str) -> Request | Bad:
-    """What HAProxy told. Whatever the bytes are, the answer is one of the two; a request's path may be cut off."""
+def parse(datagram: bytes, key: str, unnamed: Unnamed = nobody) -> Request | Bad:
+    """What HAProxy told. Whatever the bytes are, the answer is one of the two; a request's path may be cut off.
+
+    `unnamed` says who calls where HAProxy does not know.
+    """
     # A line that was cut off has no end of line.
     fields = datagram.decode("ascii", "replace").rstrip("\n").split("\t", _SPLITS)
     if len(fields) != _SPLITS + 1 or fields[0] != _MAGIC:
@@ -73,7 +80,8 @@ def parse(datagram: bytes, key: str) -> Request | Bad:
     if fields[1] != key:
         return Bad.FORGED
     (_, _, mode, frontend, service, slot, host, port, status, total, response, queue, connect) = fields[:13]
-    (termination, retries, sent, received, client, client_port, source, kind, share, method, path) = fields[13:]
+    (termination, retries, sent, received, client, client_port, listener, listener_port) = fields[13:21]
+    (source, kind, share, method, path) = fields[21:]
     try:
         numbers = (
             0 if port == "-" else int(port),
@@ -86,14 +94,16 @@ def parse(datagram: bytes, key: str) -> Request | Bad:
             int(sent),
             int(received),
             int(client_port),
+            int(listener_port),
         )
         told = 1.0 if share == "-" else float(share)
         known = _MODES[mode]
-        how = "host" if source == "-" else _KINDS[kind]
+        named = None if source == "-" else Caller(name=source, kind=_KINDS[kind])
     except (ValueError, KeyError):
         return Bad.UNPARSED
-    if max(numbers) > _NUMBER_LIMIT or not 0 < told <= 1 or (source != "-" and not CALLER_NAME.fullmatch(source)):
+    if max(numbers) > _NUMBER_LIMIT or not 0 < told <= 1 or (named is not None and not CALLER_NAME.fullmatch(source)):
         return Bad.UNPARSED
+    caller = named or unnamed(client, numbers[9], listener, numbers[10])
     return Request(
         mode=known,
         service=service,
@@ -113,8 +123,8 @@ def parse(datagram: bytes, key: str) -> Request | Bad:
         received_bytes=numbers[8],
         client_host=client,
         client_port=numbers[9],
-        source="" if source == "-" else source,
-        source_kind=how,
+        source=caller.name,
+        source_kind=caller.kind,
         share=told,
         method="" if method == _BAD_REQUEST else method,
         path="" if path == _BAD_REQUEST else path,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from smartstack.logs import EventLog
-from synapse.telemetry.line import LINE_LIMIT, Bad, Feed, parse
+from synapse.telemetry.line import LINE_LIMIT, Bad, Feed, Unnamed, parse
 from synapse.telemetry.request import Request
+from synapse.telemetry.source import nobody
 
 BATCH_LIMIT: Final = 500
 """Datagrams that are taken before anybody is told of them."""
@@ -58,7 +59,7 @@ class Receiver:
     """Takes lines from the feed's address until it is stopped, and hands the requests in them to every sink.
 
     `problem` says why nothing can be received; None while all is well. It is tried again until it can. `changed` is
-    called whenever that changes.
+    called whenever that changes. `unnamed` says who calls where HAProxy does not know.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Receiver:
         sinks: Sequence[Sink],
         lock: threading.Lock,
         log: EventLog,
+        *,
         changed: Callable[[], None],
+        unnamed: Unnamed = nobody,
     ) -> None:
         self.counts = Counts()
         self.problem: str | None = None
@@ -76,6 +79,7 @@ class Receiver:
         self._lock = lock
         self._log = log
         self._changed = changed
+        self._unnamed = unnamed
         self._socket: socket.socket | None = None
         self._dropped_before = 0
         self._ticked = 0.0
@@ -96,14 +100,17 @@ class Receiver:
             self._thread = None
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            if self._socket is None and not self._open():
-                self._stopping.wait(RETRY_SECONDS)
-                continue
-            full = self._turn()
-            if not full:
-                self._stopping.wait(_PAUSE_SECONDS)
-        self._close()
+        try:
+            while not self._stopping.is_set():
+                if self._socket is None and not self._open():
+                    self._stopping.wait(RETRY_SECONDS)
+                elif not self._turn():
+                    self._stopping.wait(_PAUSE_SECONDS)
+        finally:
+            # Without a stop, this is a mistake of a sink's, which the traceback on standard error tells.
+            if not self._stopping.is_set():
+                self._told("what HAProxy tells of requests is not taken any more, after a failure: restart synapse")
+            self._close()
 
     def _turn(self) -> bool:
         """Wait for lines, take them and hand them on; whether there were as many as one turn takes."""
@@ -138,10 +145,10 @@ class Receiver:
         return datagrams
 
     def _requests(self, datagrams: list[bytes]) -> list[Request]:
-        key, counts = self._feed.key, self.counts
+        key, unnamed, counts = self._feed.key, self._unnamed, self.counts
         requests: list[Request] = []
         for datagram in datagrams:
-            told = parse(datagram, key)
+            told = parse(datagram, key, unnamed)
             if told is Bad.FORGED:
                 counts.forged += 1
             elif told is Bad.UNPARSED:

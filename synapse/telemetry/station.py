@@ -3,19 +3,27 @@
 import os
 import re
 import secrets
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from smartstack.errors import SmartStackError
 from smartstack.logs import EventLog
 from smartstack.process import write_atomically
+from synapse.offers import Offer
 from synapse.settings import Settings
+from synapse.telemetry.callers import Callers
 from synapse.telemetry.line import Feed
+from synapse.telemetry.netlink import own_addresses
 from synapse.telemetry.receiver import Counts, Receiver, Sink
+from synapse.telemetry.source import OUTSIDE, Caller, default, safe
 
 KEY_FILE: Final = "telemetry.key"
+_UNIX: Final = "unix"
+"""The address of a client that came by a unix socket, as HAProxy writes it."""
+
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 
 
@@ -23,19 +31,26 @@ class Telemetry:
     """What is known of requests. Making one starts nothing, and writes the key of the feed if it has none (`writes`).
 
     `sinks` are told of each request under `lock`; others who read what they hold take that lock, for a moment. `feed`
-    is what HAProxy's configuration needs, None where the feed is off.
+    is what HAProxy's configuration needs, None where the feed is off. `host` is this host's name as a caller.
     """
 
     def __init__(self, settings: Settings, log: EventLog, changed: Callable[[], None], *, writes: bool) -> None:
         self.lock = threading.Lock()
         self.sinks: list[Sink] = []
         self.feed: Feed | None = None
+        self.host = safe(socket.gethostname())
+        self._log = log
+        self._given = settings.telemetry.source
+        self._default = default(self._given, (), self.host)
+        self._callers = Callers(log) if self._given is None else None
+        self._own: frozenset[str] = frozenset()
+        self._announced: set[str] = set()
         self._receiver: Receiver | None = None
         self._key_problem: str | None = None
         address = settings.feed
         if address is not None:
             self.feed = Feed(address=address, key=self._key(Path(settings.state_directory) / KEY_FILE, writes))
-            self._receiver = Receiver(self.feed, self.sinks, self.lock, log, changed)
+            self._receiver = Receiver(self.feed, self.sinks, self.lock, log, changed=changed, unnamed=self._caller)
 
     @property
     def counts(self) -> Counts:
@@ -48,15 +63,54 @@ class Telemetry:
         found = (self._key_problem, None if self._receiver is None else self._receiver.problem)
         return tuple(problem for problem in found if problem is not None)
 
+    def look(self, offers: Mapping[str, Offer], changed: Collection[str], *, everything: bool) -> None:
+        """Take note of which services are announced from this host; `changed` are those to look at, all of them where
+        this host's addresses may have changed too (`everything`)."""
+        if self._receiver is None or not (changed or everything):
+            return
+        if everything or not self._own:
+            changed = {*changed, *(offers if self._learn_addresses() else ())}
+        for name in changed:
+            found = offers[name].choice.instances if name in offers else ()
+            if any(instance.host in self._own for instance in found):
+                self._announced.add(name)
+            else:
+                self._announced.discard(name)
+        self._default = default(self._given, self._announced, self.host)
+
     def start(self) -> None:
         """Begin to receive."""
         if self._receiver is not None:
+            if self._callers is not None:
+                self._callers.start()
+            self._learn_addresses()
             self._receiver.start()
 
     def stop(self) -> None:
         """Receive no more."""
         if self._receiver is not None:
             self._receiver.stop()
+        if self._callers is not None:
+            self._callers.stop()
+
+    def _caller(self, client: str, client_port: int, listener: str, listener_port: int) -> Caller:
+        """Who calls, where HAProxy does not know; for the thread of the feed."""
+        if client == _UNIX:
+            return self._default
+        if not (client in self._own or client.startswith("127.") or client == "::1"):
+            return OUTSIDE
+        name = None if self._callers is None else self._callers.name((client, client_port, listener, listener_port))
+        return self._default if name is None else Caller(name=name, kind="process")
+
+    def _learn_addresses(self) -> bool:
+        """Whether this host has other addresses than it had."""
+        try:
+            own = own_addresses()
+        except OSError as error:
+            self._log.debug("the addresses of this host are not known", why=str(error))
+            return False
+        changed, self._own = own != self._own, own
+        return changed
 
     def _key(self, path: Path, writes: bool) -> str:
         """What each line begins with, so that no other user of this machine can invent requests: kept, because HAProxy

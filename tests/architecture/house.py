@@ -83,6 +83,7 @@ PURE: Final = frozenset(
         "synapse.status",
         "synapse.telemetry.line",
         "synapse.telemetry.request",
+        "synapse.telemetry.source",
         "synapse.tls",
     }
 )

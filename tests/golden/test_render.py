@@ -49,6 +49,7 @@ class Case:
     services: Mapping[str, Service]
     seated: Mapping[str, Mapping[str, Target]]
     feed: Feed | None
+    caller: str | None
 
 
 def read(name: str) -> Case:
@@ -65,7 +66,14 @@ def read(name: str) -> Case:
         if "seated" in fields
     }
     major, minor = map(int, data.get("version", "2.6").split("."))
-    return Case(haproxy=settings, version=(major, minor), services=services, seated=seated, feed=feed)
+    return Case(
+        haproxy=settings,
+        version=(major, minor),
+        services=services,
+        seated=seated,
+        feed=feed,
+        caller=host.telemetry.source,
+    )
 
 
 def model(kind: type[Any], fields: Mapping[str, Any]) -> Any:
@@ -94,7 +102,9 @@ def target(address: str) -> Target:
 
 def render(case: Case, socket: str = SOCKET, *, certificates: str = CERTIFICATES, backwards: bool = False) -> str:
     """The whole of haproxy.cfg; `backwards` gives everything in the opposite order."""
-    renderer = Renderer(case.haproxy, socket, case.version, certificates=certificates, feed=case.feed)
+    renderer = Renderer(
+        case.haproxy, socket, case.version, certificates=certificates, feed=case.feed, caller=case.caller
+    )
     order = sorted(case.services, reverse=backwards)
     services = {name: case.services[name] for name in order}
     if backwards:

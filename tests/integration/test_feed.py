@@ -35,7 +35,7 @@ def listening(host: Host) -> Iterator[Kept]:
     kept = Kept()
     key = (host.state / "telemetry.key").read_text().strip()
     feed = Feed(address=TcpAddress(host.address, 3200), key=key)
-    receiver = Receiver(feed, [kept], threading.Lock(), EventLog("test"), lambda: None)
+    receiver = Receiver(feed, [kept], threading.Lock(), EventLog("test"), changed=lambda: None)
     receiver.start()
     try:
         yield kept

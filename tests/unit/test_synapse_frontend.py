@@ -25,10 +25,10 @@ def test_every_address_is_bound_with_its_own_words() -> None:
         ),
     )
     assert frontend("web", of, {}).binds == (
-        "127.0.0.1:3210",
-        "unix@/run/web.sock mode 666",
-        "0.0.0.0:3211 accept-proxy",
-        "unix@/run/x mode 666 accept-proxy",
+        "127.0.0.1:3210 id 1",
+        "unix@/run/web.sock mode 666 id 2",
+        "0.0.0.0:3211 accept-proxy id 3",
+        "unix@/run/x mode 666 accept-proxy id 4",
     )
 
 
