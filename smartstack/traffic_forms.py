@@ -17,6 +17,8 @@ CALLER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
 
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]{0,500}")
 _URL_TARGET = re.compile(_URL_PATH.pattern + r"(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,500})?")
+_SEGMENT = r"(\{[A-Za-z_][A-Za-z0-9_]*\}|[A-Za-z0-9._~!$&'()+,;=:@%-]*)"
+_PATH_TEMPLATE = re.compile(rf"(?=.{{1,256}}$)(/{_SEGMENT})*/({_SEGMENT}|\*)")
 _HEADER_LIMIT = 1000
 _RAW_LIMIT = 20_000
 _RAW_MODIFIER = re.compile(r"^(no|default) +")
@@ -56,6 +58,20 @@ def _url_path(value: Any) -> str:
     if not isinstance(value, str) or not _URL_PATH.fullmatch(value):
         raise ValueError("must be the beginning of a URL's path, such as /api/, without spaces, quotes, '?' and '#'")
     return value
+
+
+def _path_template(value: Any) -> str:
+    if not isinstance(value, str) or not _PATH_TEMPLATE.fullmatch(value):
+        raise ValueError(
+            "must be a path such as /users/{id} or /static/*: {name} is a whole segment, * is the last, and there are "
+            "no spaces, quotes, '?' and '#'"
+        )
+    return value
+
+
+def path_shape(template: str) -> str:
+    """The same for path templates that fit the same paths."""
+    return "/".join("{}" if segment.startswith("{") else segment for segment in template.split("/"))
 
 
 def _url_target(value: Any) -> str:
@@ -113,6 +129,8 @@ SERVER_NAME = Form(_server_name, {"type": "string", "minLength": 1, "pattern": r
 """A name that a certificate may have."""
 
 URL_PATH = Form(_url_path, {"type": "string", "pattern": f"^{_URL_PATH.pattern}$"})
+PATH_TEMPLATE = Form(_path_template, {"type": "string", "pattern": f"^{_PATH_TEMPLATE.pattern}$"})
+"""A path in which `{name}` stands for one segment, and `*` at the end for all that is below."""
 URL_TARGET = Form(_url_target, {"type": "string", "pattern": f"^{_URL_TARGET.pattern}$"})
 HEADER_VALUE = Form(_header_value, {"type": "string", "minLength": 1, "maxLength": _HEADER_LIMIT})
 """Without spaces at its ends, which are no part of a header's value in HTTP."""

@@ -81,9 +81,17 @@ PURE: Final = frozenset(
         "synapse.sources.dns_answers",
         "synapse.sources.listing",
         "synapse.status",
+        "synapse.telemetry.cells",
+        "synapse.telemetry.frames",
+        "synapse.telemetry.histogram",
+        "synapse.telemetry.learning",
         "synapse.telemetry.line",
+        "synapse.telemetry.query",
         "synapse.telemetry.request",
+        "synapse.telemetry.series",
         "synapse.telemetry.source",
+        "synapse.telemetry.tally",
+        "synapse.telemetry.templates",
         "synapse.tls",
     }
 )
