@@ -18,8 +18,8 @@ from tests.support.tls import NAME, Authority, serial_at, serials
 
 PLAIN, SECURE, CLOSED, PROBE = 3210, 3211, 3212, 3213
 QUICK = {"interval": "2s", "fast_interval": "100ms"}
-"""The interval is also the limit of a check's connection and handshake, and a server of a new worker goes down with the
-first check that fails, whatever `fall` says: at 200 ms one moment of a busy machine after a reload was enough for 503."""
+"""The interval is also the limit of a check's connection and handshake, and a new worker's server goes down with its
+first check that fails, whatever `fall` says: with 200 ms, one busy moment after a reload was enough for 503."""
 
 
 class Fleet:
