@@ -65,7 +65,9 @@ class AdminServer:
         other_tokens: Mapping[str, Token] | None = None,
         questions: Mapping[str, Question] | None = None,
         waiting: int = 0,
+        name: str = "admin",
     ) -> None:
+        """`name` is the key of the settings that gives the address, for whoever has to change it."""
         if actions and token is None:
             raise ValueError("actions need a token")
         self._wanted = address
@@ -76,6 +78,7 @@ class AdminServer:
         self._other_tokens = dict(other_tokens or {})
         self._questions = dict(questions or {})
         self._waiting = waiting
+        self._name = name
         self._hosts = _LOOPBACK_HOSTS | {address.host.lower()}
         self._any_literal = _is_wildcard(address.host)
         self._server: Any = None
@@ -113,10 +116,10 @@ class AdminServer:
             if listener is not None:
                 listener.close()
             raise SmartStackError(
-                f"cannot serve the admin address {self._wanted}: {(error.strerror or str(error)).lower()}; "
-                "stop what listens there, or set `admin` to another address or to null"
+                f"cannot serve the {self._name} address {self._wanted}: {(error.strerror or str(error)).lower()}; "
+                f"stop what listens there, or set `{self._name}` to another address or to null"
             ) from error
-        self._thread = threading.Thread(target=self._server.run, name="admin", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -157,10 +160,10 @@ class AdminServer:
     def _respond(self, environ: Mapping[str, Any]) -> Response:
         host = environ.get("HTTP_HOST")
         if host is not None and not self._is_ours(f"//{host}"):
-            return text_response(403, f"this address serves its own machine only, not the host {host!a}")
+            return text_response(403, f"this address is asked by its own name only, not as the host {host!a}")
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and not self._is_ours(origin):
-            return text_response(403, f"this address serves its own machine only, not pages of {origin!a}")
+            return text_response(403, f"this address is asked by its own pages only, not by those of {origin!a}")
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         route, action = self._route(path, environ.get("QUERY_STRING", "")), self._actions.get(path)
         if method in ("GET", "HEAD") and route is not None:
@@ -228,23 +231,29 @@ def standard_routes(
     `ready` says whether the first full cycle is done, and what is missing. `status` gives the loop's last snapshot.
     """
 
-    def healthz() -> Response:
-        age = heartbeat.age_seconds()
-        if age >= heartbeat_limit_seconds:
-            return text_response(503, f"the loop has not turned for {age:.1f} s (limit {heartbeat_limit_seconds:g} s)")
-        failure = heartbeat.failure
-        return text_response(200, "ok" if failure is None else f"the loop turns, but its last cycle failed: {failure}")
-
     def readyz() -> Response:
         is_ready, details = ready()
         return json_response(200 if is_ready else 503, {**details, "ready": is_ready})
 
     return {
-        "/healthz": healthz,
+        "/healthz": healthz(heartbeat, heartbeat_limit_seconds),
         "/readyz": readyz,
         "/metrics": lambda: Response(200, generate_latest(metrics), CONTENT_TYPE_LATEST),
         "/status": lambda: json_response(200, status()),
     }
+
+
+def healthz(heartbeat: Heartbeat, limit_seconds: float = HEARTBEAT_LIMIT_SECONDS) -> Route:
+    """Whether the loop turns."""
+
+    def answer() -> Response:
+        age = heartbeat.age_seconds()
+        if age >= limit_seconds:
+            return text_response(503, f"the loop has not turned for {age:.1f} s (limit {limit_seconds:g} s)")
+        failure = heartbeat.failure
+        return text_response(200, "ok" if failure is None else f"the loop turns, but its last cycle failed: {failure}")
+
+    return answer
 
 
 def _put(question: Question, rest: str, query: str) -> Response:

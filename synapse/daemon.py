@@ -4,17 +4,19 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from smartstack.admin import AdminServer, standard_routes
+from smartstack.admin import AdminServer, healthz, standard_routes
 from smartstack.definitions import load_settings
 from smartstack.errors import SmartStackError
 from smartstack.forms import SOCKET_PATH_LIMIT
 from smartstack.installed import source_families
 from smartstack.live import LiveConfiguration
 from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
+from smartstack.responses import Question
 from smartstack.tokens import Token
 from smartstack.wake import Wake
 from synapse.actions import actions, explanation
 from synapse.board import WAITING_LIMIT
+from synapse.fleet.part import Fleet
 from synapse.haproxy.process import Places
 from synapse.loop import Synapse, log
 from synapse.readiness import Readiness
@@ -39,10 +41,11 @@ def run(path: str) -> int:
     with ExitStack() as locks:
         for directory in sorted({settings.state_directory, settings.run_directory}):
             locks.enter_context(ProcessLock(Path(directory) / LOCK_FILE))
-        readiness, token = Readiness(heartbeat), Token(settings.run_directory)
+        readiness = Readiness(heartbeat)
         synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), live=LIVE), wake)
         stopping = install_signals(wake, synapse.resync)
-        admin = _admin(synapse, settings, heartbeat, readiness, token)
+        fleet = Fleet(settings, _questions(synapse), healthz(heartbeat))
+        admin = _admin(synapse, settings, heartbeat, readiness, fleet)
 
         def turn() -> float:
             seconds = synapse.cycle()
@@ -51,9 +54,11 @@ def run(path: str) -> int:
 
         try:
             synapse.start()
+            fleet.start()
             run_loop(turn, wake, stopping, heartbeat, log)
         finally:
             synapse.desk.inbox.close()
+            fleet.stop()
             synapse.stop()
             if admin is not None:
                 admin.stop()
@@ -81,31 +86,36 @@ def make_directory(path: str) -> None:
         ) from error
 
 
+def _questions(synapse: Synapse) -> dict[str, Question]:
+    """What may be asked of this host."""
+    return {
+        "/services": services(lambda: synapse.snapshot, synapse.publisher.board),
+        "/explain": explanation(synapse.desk.inbox),
+        "/events": events(synapse.timeline),
+    }
+
+
 def _admin(
-    synapse: Synapse, settings: Settings, heartbeat: Heartbeat, readiness: Readiness, token: Token
+    synapse: Synapse, settings: Settings, heartbeat: Heartbeat, readiness: Readiness, fleet: Fleet
 ) -> AdminServer | None:
     if settings.admin is None:
         return None
+    token = Token(settings.run_directory)
     token.write()
     if token.problem is not None:
         log.error("actions cannot be asked for", why=token.problem)
     routes = standard_routes(
         heartbeat=heartbeat,
         ready=lambda: readiness.answer(synapse.snapshot),
-        status=lambda: {**describe(synapse.snapshot), "actions_problem": token.problem},
+        status=lambda: {**describe(synapse.snapshot), "actions_problem": token.problem, "fleet": fleet.status()},
         metrics=synapse.metrics.registry,
     )
-    board, inbox = synapse.publisher.board, synapse.desk.inbox
     server = AdminServer(
         settings.admin,
         routes,
-        actions(inbox),
+        actions(synapse.desk.inbox),
         token,
-        questions={
-            "/services": services(lambda: synapse.snapshot, board),
-            "/explain": explanation(inbox),
-            "/events": events(synapse.timeline),
-        },
+        questions=fleet.questions,
         waiting=2 * WAITING_LIMIT,
     )
     server.start()

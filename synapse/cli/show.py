@@ -96,6 +96,10 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         lines.append(f"error     {answer['error']}")
     for problems in answer.get("problems", {}).values():
         lines.extend(f"problem   {problem}" for problem in problems)
+    fleet = answer.get("fleet")
+    if fleet is not None:
+        announced = fleet["announced"] and f"announced as {fleet['announced']}"
+        lines.append(f"fleet     {announced or 'NOT ANNOUNCED: ' + printable(fleet['problem'] or 'not yet', 500)}")
     if answer.get("needs_restart"):
         lines.append(f"restart   needed for the edited settings: {', '.join(answer['needs_restart'])}")
     if answer.get("actions_problem"):

@@ -54,6 +54,8 @@ PURE: Final = frozenset(
         "synapse.fragments",
         "synapse.frontend",
         "synapse.explain",
+        "synapse.fleet.merge",
+        "synapse.fleet.peer",
         "synapse.haproxy.answers",
         "synapse.haproxy.capabilities",
         "synapse.haproxy.certificate_commands",

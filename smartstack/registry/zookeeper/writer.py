@@ -280,7 +280,7 @@ def _cause(answer: Any) -> Exception | None:
 
 def _refusal(attempt: str, cause: Exception) -> RegistryRefused:
     reason = wire.describe(cause)
-    hint = "; give this host's nerve the right to write there" if isinstance(cause, NoAuthError) else ""
+    hint = "; give this user the right to write there" if isinstance(cause, NoAuthError) else ""
     refusal = RegistryRefused(f"cannot {attempt} in ZooKeeper: {reason}{hint}")
     refusal.__cause__ = cause if isinstance(cause, KazooException) else None
     return refusal
