@@ -13,6 +13,8 @@ from nerve.plan import Action, Put
 from nerve.registrations import weight_of
 from nerve.status import Status, registered
 
+_HELD_BACK = ("throttled", "suppressed")
+
 
 class Metrics:
     """The counters, which the loop advances, and the gauges, which are read off the last snapshot at each scrape.
@@ -42,6 +44,9 @@ class Metrics:
         self._held_back = Counter(
             "nerve_held_back", "Joins held back, or that would have been", ["service", "why"], registry=self.registry
         )
+        for kind in ("put", "remove"):
+            for result in ("done", "failed"):
+                self._actions.labels(kind, result)
         self.registry.register(_Gauges(snapshot))
 
     def check(self, service: str, check: str, result: Result) -> None:
@@ -50,7 +55,12 @@ class Metrics:
         self._seconds.labels(service, check).observe(result.duration_seconds)
 
     def transition(self, service: str, to: State) -> None:
-        """A service came into another state."""
+        """A service came into another state. What did not happen yet is there with 0, so that its first time is an
+        increase."""
+        for state in State:
+            self._transitions.labels(service, state.value)
+        for why in _HELD_BACK:
+            self._held_back.labels(service, why)
         self._transitions.labels(service, to.value).inc()
 
     def action(self, action: Action, succeeded: bool) -> None:
@@ -60,7 +70,7 @@ class Metrics:
 
     def held_back(self, service: str, before: Admission | None, now: Admission) -> None:
         """A service that is well may be kept out of the registry, or would be."""
-        for why in ("throttled", "suppressed"):
+        for why in _HELD_BACK:
             more = getattr(now, why) - (getattr(before, why) if before else 0)
             if more > 0:
                 self._held_back.labels(service, why).inc(more)

@@ -1,8 +1,16 @@
 """What synapse counts, in Prometheus's terms."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from synapse.drift import Kind
 from synapse.plan import Action, Disable, Enable, SetAddress, SetWeight
@@ -20,6 +28,9 @@ class Metrics:
     """Every metric of one synapse. Names carry the unit; labels are bounded by the number of definitions."""
 
     def __init__(self) -> None:
+        # A counter's time of creation would double the number of series, and nobody asks for it.
+        disable_created: Callable[[], None] = disable_created_metrics
+        disable_created()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -164,6 +164,7 @@ class TelemetrySettings:
         FEED,
     ] = AS_ADMIN
     source: Annotated[str | None, "what callers from this host are called; absent: synapse finds out", CALLER] = None
+    instance_metrics: Annotated[bool, "in /metrics, each instance has series of its own: 31 for each"] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from synapse.telemetry.line import Feed
 from synapse.telemetry.netlink import own_addresses
 from synapse.telemetry.receiver import Counts, Receiver, Sink
 from synapse.telemetry.source import OUTSIDE, Caller, default, safe
+from synapse.telemetry.totals import Copy, Totals
 
 KEY_FILE: Final = "telemetry.key"
 _UNIX: Final = "unix"
@@ -36,7 +37,8 @@ class Telemetry:
 
     def __init__(self, settings: Settings, log: EventLog, changed: Callable[[], None], *, writes: bool) -> None:
         self.lock = threading.Lock()
-        self.sinks: list[Sink] = []
+        self._totals = Totals(instances=settings.telemetry.instance_metrics)
+        self.sinks: list[Sink] = [self._totals]
         self.feed: Feed | None = None
         self.host = safe(socket.gethostname())
         self._log = log
@@ -56,6 +58,11 @@ class Telemetry:
     def counts(self) -> Counts:
         """What was received, and lost; all zero where the feed is off."""
         return Counts() if self._receiver is None else self._receiver.counts
+
+    def counted(self) -> Copy:
+        """What was counted since the start, for /metrics."""
+        with self.lock:
+            return self._totals.copy()
 
     @property
     def problems(self) -> tuple[str, ...]:

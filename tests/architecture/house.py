@@ -94,6 +94,7 @@ PURE: Final = frozenset(
         "synapse.telemetry.source",
         "synapse.telemetry.tally",
         "synapse.telemetry.templates",
+        "synapse.telemetry.totals",
         "synapse.tls",
     }
 )
@@ -167,7 +168,7 @@ HOMES: Final = {
     "grpc": ("nerve.checks.grpc",),
     "jinja2": ("synapse.outputs", "synapse.render"),
     "kazoo": ("smartstack.registry.zookeeper",),
-    "prometheus_client": ("nerve.metrics", "smartstack.admin", "synapse.metrics"),
+    "prometheus_client": ("nerve.metrics", "smartstack.admin", "synapse.metrics", "synapse.telemetry.exposition"),
     "regex": ("nerve.checks.expectation",),
     "requests": ("smartstack.command",),
     "waitress": ("smartstack.admin", "smartstack.http_limits"),
