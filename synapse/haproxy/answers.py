@@ -23,12 +23,14 @@ _COLUMNS = ("be_name", "srv_name", "srv_addr", "srv_op_state", "srv_admin_state"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
-    """From `show info`: which worker answers, and the structure that it was started with."""
+    """From `show info`: which worker answers, and the structure that it was started with. `dropped_logs` is how many
+    lines of the feed it could not send since it was started."""
 
     pid: int
     description: str
     version: str
     stopping: bool
+    dropped_logs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ def parse_info(text: str) -> Info | None:
         description=fields.get("description", ""),
         version=fields.get("Version", ""),
         stopping=fields.get("Stopping", "0") != "0",
+        dropped_logs=_number(fields.get("DroppedLogs")),
     )
 
 

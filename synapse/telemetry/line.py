@@ -79,58 +79,49 @@ def parse(datagram: bytes, key: str, unnamed: Unnamed = nobody) -> Request | Bad
         return Bad.UNPARSED
     if fields[1] != key:
         return Bad.FORGED
-    (_, _, mode, frontend, service, slot, host, port, status, total, response, queue, connect) = fields[:13]
-    (termination, retries, sent, received, client, client_port, listener, listener_port) = fields[13:21]
-    (source, kind, share, method, path) = fields[21:]
+    # One of these lines costs as much as the next: ten thousand requests a second come by here.
+    # fmt: off
+    (
+        _, _, mode, frontend, service, slot, host, port, status, total, response, queue, connect, termination, retries,
+        sent, received, client, client_port, listener, listener_port, source, kind, share, method, path,
+    ) = fields
+    # fmt: on
     try:
-        numbers = (
-            0 if port == "-" else int(port),
-            int(status),
-            int(total),
-            int(response),
-            int(queue),
-            int(connect),
-            int(retries),
-            int(sent),
-            int(received),
-            int(client_port),
-            int(listener_port),
-        )
+        numbers = [*map(int, (status, total, response, queue, connect, retries, sent, received, client_port))]
+        answered, took, responded, queued, connected, tried, out, into, called_from = numbers
+        called_at = int(listener_port)
+        target = 0 if port == "-" else int(port)
         told = 1.0 if share == "-" else float(share)
         known = _MODES[mode]
-        named = None if source == "-" else Caller(name=source, kind=_KINDS[kind])
+        how = None if source == "-" else _KINDS[kind]
     except (ValueError, KeyError):
         return Bad.UNPARSED
-    if max(numbers) > _NUMBER_LIMIT or not 0 < told <= 1 or (named is not None and not CALLER_NAME.fullmatch(source)):
+    if max(numbers) > _NUMBER_LIMIT or not 0 < told <= 1 or (how is not None and not CALLER_NAME.fullmatch(source)):
         return Bad.UNPARSED
-    caller = named or unnamed(client, numbers[9], listener, numbers[10])
+    caller = unnamed(client, called_from, listener, called_at) if how is None else Caller(name=source, kind=how)
+    # A time of -1: that phase was not reached.
     return Request(
         mode=known,
         service=service,
         frontend=frontend,
         slot="" if slot == "<NOSRV>" else slot,
         host="" if host == "-" else host,
-        port=numbers[0],
-        status=max(0, numbers[1]),
-        total_ms=max(0, numbers[2]),
-        response_ms=_reached(numbers[3]),
-        queue_ms=_reached(numbers[4]),
-        connect_ms=_reached(numbers[5]),
+        port=target,
+        status=answered if answered > 0 else 0,
+        total_ms=took if took > 0 else 0,
+        response_ms=responded if responded >= 0 else None,
+        queue_ms=queued if queued >= 0 else None,
+        connect_ms=connected if connected >= 0 else None,
         termination=termination,
-        retries=numbers[6],
+        retries=tried,
         redispatched=retries.startswith("+"),
-        sent_bytes=numbers[7],
-        received_bytes=numbers[8],
+        sent_bytes=out,
+        received_bytes=into,
         client_host=client,
-        client_port=numbers[9],
+        client_port=called_from,
         source=caller.name,
         source_kind=caller.kind,
         share=told,
         method="" if method == _BAD_REQUEST else method,
         path="" if path == _BAD_REQUEST else path,
     )
-
-
-def _reached(milliseconds: int) -> int | None:
-    """A time, None where that phase was not reached, which HAProxy writes as -1."""
-    return None if milliseconds < 0 else milliseconds

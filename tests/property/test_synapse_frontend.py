@@ -23,6 +23,7 @@ from synapse.proxy import Service
 from synapse.render import Renderer
 from synapse.settings import HAProxySettings
 from tests.support.eventually import eventually
+from tests.support.shapes import WHO_CALLS
 
 Headers = Sequence[tuple[str, str]]
 
@@ -190,7 +191,8 @@ SHAPE = re.compile(
             r"",
             r"frontend web",
             r"    mode http",
-            rf"    bind {ADDRESS}( accept-proxy)?",
+            rf"    bind {ADDRESS}( accept-proxy)?( id \d+)?",
+            *WHO_CALLS,
             r"    maxconn \d+",
             r"    timeout (client|client-fin|http-keep-alive) \d+ms",
             r"    # [A-Za-z0-9 :,.]+",

@@ -24,6 +24,7 @@ from synapse.render import Renderer, seat
 from synapse.selection import one_per_address
 from synapse.settings import HAProxySettings
 from tests.support.definitions import placed
+from tests.support.shapes import WHO_CALLS
 
 ADDRESS = r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]):\d{1,5}"
 WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -34,7 +35,8 @@ SHAPES = [
     r"",
     rf"(frontend|backend) {WORD}",
     r"    mode (http|tcp)",
-    rf"    bind ({ADDRESS}|unix@/[A-Za-z0-9_./-]+ mode 666)",
+    rf"    bind ({ADDRESS}|unix@/[A-Za-z0-9_./-]+ mode 666)( accept-proxy)?( id \d+)?",
+    *WHO_CALLS,
     r"    timeout (client|client-fin|server|server-fin|connect|queue|tunnel|check|http-keep-alive) \d+ms",
     rf'    http-request return status 503 content-type text/plain string "no live instance of {WORD}\\n" '
     rf"if {{ nbsrv\({WORD}\) eq 0 }} !{{ stopping }}",
@@ -122,6 +124,14 @@ definitions = st.fixed_dictionaries(
         | scalars
     },
     optional={
+        "also_listen": st.lists(
+            some(
+                address=st.sampled_from(["127.0.0.1:81", "0.0.0.0:82", "/run/also.sock"]),
+                client=spoilt(st.sampled_from(["billing", "cron@nightly", "a.b_c-d"])),
+                accept_proxy=st.booleans(),
+            ),
+            max_size=2,
+        ),
         "mode": spoilt(st.sampled_from(["http", "tcp"])),
         "balance": spoilt(st.sampled_from(["leastconn", "roundrobin", "random", "source", "hash"])),
         "hash": hashes,
@@ -213,7 +223,7 @@ def test_no_line_is_of_another_shape(name: str, fields: Mapping[str, object], fo
         f"frontend {name}",
         f"backend {name}",
     ]
-    assert sum(line.startswith("    bind ") for line in lines) == 1
+    assert sum(line.startswith("    bind ") for line in lines) == len(proxy.addresses)
     assert sum(line.startswith("    server ") for line in lines) == service.slots
     assert len(lines) == len(RENDERER.text(service, {}).removesuffix("\n").split("\n"))
 

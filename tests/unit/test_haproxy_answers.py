@@ -34,6 +34,7 @@ Stopping: 0
 Jobs: 6
 Unstoppable Jobs: 1
 Build info: 2.6.12-1+deb12u4
+DroppedLogs: 7
 Tainted: 0
 
 """
@@ -41,7 +42,9 @@ Tainted: 0
 
 def test_info_says_who_serves() -> None:
     """The worker's process id, the structure it was started with, its version, and whether it is on its way out."""
-    assert parse_info(INFO) == Info(pid=8362, description="gen-3f9c1a7e", version="2.6.12-1+deb12u4", stopping=False)
+    assert parse_info(INFO) == Info(
+        pid=8362, description="gen-3f9c1a7e", version="2.6.12-1+deb12u4", stopping=False, dropped_logs=7
+    )
 
 
 def test_info_of_a_worker_that_stops() -> None:
