@@ -238,9 +238,14 @@ def standard_routes(
     return {
         "/healthz": healthz(heartbeat, heartbeat_limit_seconds),
         "/readyz": readyz,
-        "/metrics": lambda: Response(200, generate_latest(metrics), CONTENT_TYPE_LATEST),
+        "/metrics": exposed(metrics),
         "/status": lambda: json_response(200, status()),
     }
+
+
+def exposed(metrics: CollectorRegistry) -> Route:
+    """What is measured, as Prometheus reads it."""
+    return lambda: Response(200, generate_latest(metrics), CONTENT_TYPE_LATEST)
 
 
 def healthz(heartbeat: Heartbeat, limit_seconds: float = HEARTBEAT_LIMIT_SECONDS) -> Route:

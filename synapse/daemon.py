@@ -4,7 +4,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from smartstack.admin import AdminServer, healthz, standard_routes
+from smartstack.admin import AdminServer, exposed, healthz, standard_routes
 from smartstack.definitions import load_settings
 from smartstack.errors import SmartStackError
 from smartstack.forms import SOCKET_PATH_LIMIT
@@ -44,7 +44,7 @@ def run(path: str) -> int:
         readiness = Readiness(heartbeat)
         synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), live=LIVE), wake)
         stopping = install_signals(wake, synapse.resync)
-        fleet = Fleet(settings, _questions(synapse), healthz(heartbeat))
+        fleet = Fleet(settings, _questions(synapse), healthz(heartbeat), exposed(synapse.metrics.registry))
         admin = _admin(synapse, settings, heartbeat, readiness, fleet)
 
         def turn() -> float:

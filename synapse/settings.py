@@ -12,6 +12,7 @@ from smartstack.forms import (
     DURATION,
     LABELS,
     PATH,
+    PORT,
     PROGRAM,
     REGISTRY,
     USE,
@@ -179,6 +180,16 @@ class FleetSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrometheusSettings:
+    """For a Prometheus on this host: whom it asks, kept in step with the fleet."""
+
+    targets: Annotated[str, "the file that tells it (file_sd), written with every synapse that is announced", PATH]
+    nerve_port: Annotated[
+        int | None, "each host's nerve too, at this port of the address that its synapse has; absent: no nerve", PORT
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """This host's synapse."""
 
@@ -197,6 +208,7 @@ class Settings:
     admin: Annotated[TcpAddress | None, "where /status and /metrics are served; null: nowhere", ADMIN] = _ADMIN
     telemetry: Annotated[TelemetrySettings, "what is known of each request"] = TelemetrySettings()
     fleet: Annotated[FleetSettings | None, "where other hosts may look at traffic; absent: nowhere"] = None
+    prometheus: Annotated[PrometheusSettings | None, "tell a Prometheus on this host whom to ask; absent: none"] = None
     state_directory: Annotated[str, "where synapse keeps what survives a restart", PATH] = "/var/lib/smartstack/synapse"
     run_directory: Annotated[str, "where the HAProxy sockets and the lock are", PATH] = "/run/smartstack/synapse"
     resync_interval: Annotated[float, "how often all is compared again, rung or not", duration("1s", "1h")] = 30.0

@@ -56,6 +56,7 @@ PURE: Final = frozenset(
         "synapse.explain",
         "synapse.fleet.merge",
         "synapse.fleet.peer",
+        "synapse.fleet.targets",
         "synapse.haproxy.answers",
         "synapse.haproxy.capabilities",
         "synapse.haproxy.certificate_commands",
