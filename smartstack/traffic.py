@@ -16,7 +16,18 @@ from smartstack.forms import (
     between,
     duration,
 )
-from smartstack.traffic_forms import CALLER, HEADER_VALUE, RAW, RETRY_ON, SERVER_NAME, TOKEN, URL_PATH, URL_TARGET
+from smartstack.traffic_forms import (
+    CALLER,
+    HEADER_VALUE,
+    PATH_TEMPLATE,
+    RAW,
+    RETRY_ON,
+    SERVER_NAME,
+    TOKEN,
+    URL_PATH,
+    URL_TARGET,
+    path_shape,
+)
 
 Mode = Literal["http", "tcp"]
 Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
@@ -29,6 +40,9 @@ Verify = Literal["required", "none"]
 
 HEADERS_LIMIT = 20
 """Headers of one route."""
+
+PATHS_LIMIT = 100
+"""Path templates of one service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +244,10 @@ class Proxy:
     health: Annotated[Health, "HAProxy's own check of the instances"] = Health()
     sticky: Annotated[Sticky | None, "a client comes back to the instance that it had"] = None
     routes: Annotated[tuple[Route, ...], "requests for other services, or with their own time-out"] = ()
+    paths: Annotated[
+        tuple[Annotated[str, PATH_TEMPLATE], ...],
+        "the paths that are told apart in figures: /users/{id} is one, /static/* is all below; absent: none",
+    ] = ()
     raw: Annotated[Raw, "lines of HAProxy's own configuration"] = Raw()
     shrink_floor: Annotated[float, "a listing that leaves less than this share of them is held back", PERCENT] = 0.5
     shrink_confirm: Annotated[float, "how long such a listing must last before it is believed", DURATION] = 30.0
@@ -251,6 +269,7 @@ class Proxy:
         for index, bind in enumerate(self.also_listen):
             if bind.address in self.addresses[: len(self.listen) + index]:
                 yield "also_listen", f"has {bind.address}, which is an address of the service already"
+        yield from self._path_problems()
         if not self.addresses:
             for key, value in (
                 ("routes", self.routes),
@@ -259,6 +278,15 @@ class Proxy:
             ):
                 if value:
                     yield key, "is about this service's own clients, and has no meaning without listen"
+
+    def _path_problems(self) -> Iterable[tuple[str, str]]:
+        if len(self.paths) > PATHS_LIMIT:
+            yield "paths", f"must be at most {PATHS_LIMIT}"
+        first: dict[str, str] = {}
+        for path in self.paths:
+            other = first.setdefault(path_shape(path), path)
+            if other is not path:
+                yield "paths", f"has {path}, which fits the same paths as {other}"
 
     def _http_only(self) -> Iterable[tuple[str, str]]:
         if not self.addresses:
@@ -269,7 +297,7 @@ class Proxy:
                 "hash is by what stands in requests, which mode tcp does not see; source is by the client",
             )
         plain = Proxy()
-        for key in ("routes", "sticky", "retry_on", "retry_all_methods", "keep_alive", "reuse"):
+        for key in ("routes", "paths", "sticky", "retry_on", "retry_all_methods", "keep_alive", "reuse"):
             if getattr(self, key) != getattr(plain, key):
                 yield key, "is about requests, which mode tcp does not see"
         if self.health.observe == "answers":

@@ -23,6 +23,9 @@ from synapse.readiness import Readiness
 from synapse.services import services
 from synapse.settings import LIVE, Settings
 from synapse.status import describe
+from synapse.telemetry.gauges import Gauges
+from synapse.telemetry.questions import Telling, telemetry
+from synapse.telemetry.taps import TAPS_LIMIT
 from synapse.timeline import events
 
 LOCK_FILE = "synapse.lock"
@@ -92,7 +95,21 @@ def _questions(synapse: Synapse) -> dict[str, Question]:
         "/services": services(lambda: synapse.snapshot, synapse.publisher.board),
         "/explain": explanation(synapse.desk.inbox),
         "/events": events(synapse.timeline),
+        **telemetry(_telling(synapse)),
     }
+
+
+def _telling(synapse: Synapse) -> Telling:
+    """What is told of requests."""
+    known = synapse.telemetry
+    return Telling(
+        host=known.host,
+        history=known.history,
+        taps=known.taps,
+        counts=lambda: known.counts,
+        snapshot=lambda: synapse.snapshot,
+        gauge=Gauges(synapse.process.runtime).read,
+    )
 
 
 def _admin(
@@ -116,7 +133,7 @@ def _admin(
         actions(synapse.desk.inbox),
         token,
         questions=fleet.questions,
-        waiting=2 * WAITING_LIMIT,
+        waiting=2 * WAITING_LIMIT + TAPS_LIMIT,
     )
     server.start()
     log.info("admin address", address=str(server.address))

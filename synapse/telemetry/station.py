@@ -15,13 +15,17 @@ from smartstack.process import write_atomically
 from synapse.offers import Offer
 from synapse.settings import Settings
 from synapse.telemetry.callers import Callers
+from synapse.telemetry.history import History
 from synapse.telemetry.line import Feed
 from synapse.telemetry.netlink import own_addresses
 from synapse.telemetry.receiver import Counts, Receiver, Sink
 from synapse.telemetry.source import OUTSIDE, Caller, default, safe
+from synapse.telemetry.taps import Taps
 from synapse.telemetry.totals import Copy, Totals
 
 KEY_FILE: Final = "telemetry.key"
+HISTORY: Final = "telemetry"
+"""The directory of the last hour, in the state directory."""
 _UNIX: Final = "unix"
 """The address of a client that came by a unix socket, as HAProxy writes it."""
 
@@ -32,13 +36,16 @@ class Telemetry:
     """What is known of requests. Making one starts nothing, and writes the key of the feed if it has none (`writes`).
 
     `sinks` are told of each request under `lock`; others who read what they hold take that lock, for a moment. `feed`
-    is what HAProxy's configuration needs, None where the feed is off. `host` is this host's name as a caller.
+    is what HAProxy's configuration needs, None where the feed is off, and so is `history`, the last hour. `host` is
+    this host's name as a caller. `taps` show requests live.
     """
 
     def __init__(self, settings: Settings, log: EventLog, changed: Callable[[], None], *, writes: bool) -> None:
         self.lock = threading.Lock()
         self._totals = Totals(instances=settings.telemetry.instance_metrics)
-        self.sinks: list[Sink] = [self._totals]
+        self.history: History | None = None
+        self.taps = Taps()
+        self.sinks: list[Sink] = [self._totals, self.taps]
         self.feed: Feed | None = None
         self.host = safe(socket.gethostname())
         self._log = log
@@ -51,6 +58,8 @@ class Telemetry:
         self._key_problem: str | None = None
         address = settings.feed
         if address is not None:
+            self.history = History(Path(settings.state_directory) / HISTORY, self.lock, log, writes=writes)
+            self.sinks.append(self.history)
             self.feed = Feed(address=address, key=self._key(Path(settings.state_directory) / KEY_FILE, writes))
             self._receiver = Receiver(self.feed, self.sinks, self.lock, log, changed=changed, unnamed=self._caller)
 
@@ -67,14 +76,17 @@ class Telemetry:
     @property
     def problems(self) -> tuple[str, ...]:
         """Why nothing, or not all, is known of requests."""
-        found = (self._key_problem, None if self._receiver is None else self._receiver.problem)
+        parts = (part.problem for part in (self._receiver, self.history) if part is not None)
+        found = (self._key_problem, *parts)
         return tuple(problem for problem in found if problem is not None)
 
     def look(self, offers: Mapping[str, Offer], changed: Collection[str], *, everything: bool) -> None:
-        """Take note of which services are announced from this host; `changed` are those to look at, all of them where
-        this host's addresses may have changed too (`everything`)."""
-        if self._receiver is None or not (changed or everything):
+        """Take note of the routes of the services, and of which are announced from this host; `changed` are those to
+        look at, all of them where this host's addresses may have changed too (`everything`)."""
+        if self.history is None or not (changed or everything):
             return
+        if changed:
+            self._take_paths(self.history, offers)
         if everything or not self._own:
             changed = {*changed, *(offers if self._learn_addresses() else ())}
         for name in changed:
@@ -92,13 +104,24 @@ class Telemetry:
                 self._callers.start()
             self._learn_addresses()
             self._receiver.start()
+        if self.history is not None:
+            self.history.start()
 
     def stop(self) -> None:
         """Receive no more."""
+        self.taps.close()
         if self._receiver is not None:
             self._receiver.stop()
+        if self.history is not None:
+            self.history.stop()
         if self._callers is not None:
             self._callers.stop()
+
+    def _take_paths(self, history: History, offers: Mapping[str, Offer]) -> None:
+        """Have the routes of services named as their definitions say."""
+        proxies = {name: offer.definition.proxy for name, offer in offers.items()}
+        history.know({name: proxy.paths for name, proxy in proxies.items() if proxy is not None and proxy.paths})
+        self._totals.templates = history.templates
 
     def _caller(self, client: str, client_port: int, listener: str, listener_port: int) -> Caller:
         """Who calls, where HAProxy does not know; for the thread of the feed."""
