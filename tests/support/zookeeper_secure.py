@@ -14,7 +14,8 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from tests.support.zookeeper import JARS, LocalServer, ZooKeeperServer, _free_port
+from tests.support.eventually import eventually
+from tests.support.zookeeper import JARS, START_SECONDS, LocalServer, ZooKeeperServer, _free_port
 
 _TLS = """\
 secureClientPort={port}
@@ -81,6 +82,7 @@ class SecureServer(LocalServer):
         super().__init__()
         self.secure_port = _free_port()
         self.authority = Authority(self.directory / "authority")
+        self._has_tls = False
 
     @property
     def secure_hosts(self) -> str:
@@ -90,12 +92,25 @@ class SecureServer(LocalServer):
     def with_tls(self, *, client_auth: str = "need", names: tuple[str, ...] = ("localhost",)) -> None:
         """Offer TLS from the next start on, under these names."""
         self.present(self.authority.issue(*names))
+        self._has_tls = True
         self.extra_configuration += _TLS.format(
             port=self.secure_port,
             key_store=self.directory / "authority" / "server.pem",
             trust_store=self.authority.ca,
             client_auth=client_auth,
         )
+
+    def wait_until_ready(self) -> None:
+        """At both ports: ZooKeeper opens the plain one first and answers there already."""
+        super().wait_until_ready()
+        if self._has_tls:
+            eventually(self._takes_tls_connections, within=START_SECONDS, message="the secure port takes connections")
+
+    def _takes_tls_connections(self) -> bool:
+        self.check_alive()
+        with suppress(OSError), socket.create_connection((self.host, self.secure_port), 1.0):
+            return True
+        return False
 
     def present(self, certificate: trustme.LeafCert) -> None:
         """Show this certificate from the next start on."""
