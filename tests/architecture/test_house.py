@@ -50,6 +50,12 @@ def test_every_test_keeps_the_rule(rule: Callable[[Source], list[str]]) -> None:
     assert [violation for source in TESTS for violation in rule(source)] == []
 
 
+def test_two_test_files_may_share_a_name() -> None:
+    """pytest tells them apart by their package; in directories that are none, the second of them is an error."""
+    directories = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [str(each) for each in sorted(directories) if not (each / "__init__.py").exists()] == []
+
+
 @pytest.mark.parametrize(
     "named",
     [

@@ -1,0 +1,1 @@
+"""Whole daemons on real servers: what a user of a fleet would notice."""
