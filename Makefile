@@ -17,7 +17,7 @@ demo: ## a fleet on this machine, until Ctrl-C; ARGS=--tour is a tour, ARGS="--r
 	@$(BIN)/smartstack demo $(ARGS)
 
 test: ## every test, on real ZooKeeper and real HAProxy; ARGS="-k name" for some
-	@.ci/setup dev haproxy zookeeper prometheus
+	@.ci/setup dev haproxy zookeeper prometheus browser
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: ## ruff and mypy

@@ -4,6 +4,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from smartstack import __version__
 from smartstack.admin import AdminServer, exposed, healthz, standard_routes
 from smartstack.definitions import load_settings
 from smartstack.errors import SmartStackError
@@ -14,6 +15,7 @@ from smartstack.process import Heartbeat, ProcessLock, install_signals, run_loop
 from smartstack.responses import Question
 from smartstack.tokens import Token
 from smartstack.wake import Wake
+from synapse import dashboard
 from synapse.actions import actions, explanation
 from synapse.board import WAITING_LIMIT
 from synapse.fleet.part import Fleet
@@ -124,14 +126,20 @@ def _admin(
     routes = standard_routes(
         heartbeat=heartbeat,
         ready=lambda: readiness.answer(synapse.snapshot),
-        status=lambda: {**describe(synapse.snapshot), "actions_problem": token.problem, "fleet": fleet.status()},
+        status=lambda: {
+            **describe(synapse.snapshot),
+            "version": __version__,
+            "actions_problem": token.problem,
+            "fleet": fleet.status(),
+        },
         metrics=synapse.metrics.registry,
     )
     server = AdminServer(
         settings.admin,
-        routes,
+        {**routes, "/": dashboard.page},
         actions(synapse.desk.inbox),
         token,
+        prefixes={"/dashboard/": dashboard.file},
         questions=fleet.questions,
         waiting=2 * WAITING_LIMIT + TAPS_LIMIT,
     )

@@ -4,16 +4,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from smartstack.inbox import Unanswered
 from smartstack.responses import Question, Response, json_response, text_response
 from synapse.board import LONGEST_WAIT_SECONDS, WAITING_LIMIT
-from synapse.events import Event
+from synapse.events import Event, Kind
 from synapse.services import waiting
 
 LIMIT = 2000
 """How many events are kept; the oldest go first."""
+
+FLEETING = frozenset({Kind.WEIGHTS})
+FLEETING_LIMIT = 500
+"""Weights follow every breath of the instances: of them fewer are kept, apart, so that they drive out nothing else."""
 
 
 class Timeline:
@@ -26,6 +31,7 @@ class Timeline:
         self._changed = threading.Condition()
         self._number = int(wall() * 1000)
         self._events: deque[tuple[int, Event]] = deque(maxlen=LIMIT)
+        self._fleeting: deque[tuple[int, Event]] = deque(maxlen=FLEETING_LIMIT)
         self._waiting = 0
         self._closed = False
 
@@ -34,7 +40,8 @@ class Timeline:
         with self._changed:
             for event in events:
                 self._number += 1
-                self._events.append((self._number, event))
+                kept = self._fleeting if event.kind in FLEETING else self._events
+                kept.append((self._number, event))
             self._changed.notify_all()
 
     def since(self, after: int = 0, service: str | None = None) -> tuple[int, list[tuple[int, Event]]]:
@@ -70,12 +77,13 @@ class Timeline:
         if after > self._number:
             after = 0
         found: list[tuple[int, Event]] = []
-        for number, event in reversed(self._events):
-            if number <= after:
-                break
-            if service is None or event.service in (service, None):
-                found.append((number, event))
-        return found[::-1]
+        for kept in (self._events, self._fleeting):
+            for number, event in reversed(kept):
+                if number <= after:
+                    break
+                if service is None or event.service in (service, None):
+                    found.append((number, event))
+        return sorted(found, key=itemgetter(0))
 
 
 def events(timeline: Timeline) -> Question:

@@ -9,6 +9,7 @@ import pytest
 from smartstack.actions import BadRequest
 from smartstack.inbox import Unanswered
 from synapse import timeline as module
+from synapse.board import WAITING_LIMIT
 from synapse.events import Event, Kind
 from synapse.timeline import Timeline, events
 from tests.support.eventually import eventually
@@ -88,6 +89,19 @@ def test_only_the_last_are_kept(timeline: Timeline) -> None:
     assert (len(kept), kept[0], kept[-1]) == (module.LIMIT, "10", str(module.LIMIT + 9))
 
 
+def test_weights_drive_out_nothing_else(timeline: Timeline) -> None:
+    """They change several times a minute, and what else changed has to be there the next morning; both are told in the
+    order in which they came."""
+    timeline.post(
+        Event(at=1.0, kind=Kind.WEIGHTS, what=f"w{number}", service="web") for number in range(2 * module.LIMIT)
+    )
+    timeline.post([event("d")])
+    kept = told(timeline)
+    assert kept[:3] == ["a", "b", "c"]
+    assert len(kept) == 3 + module.FLEETING_LIMIT + 1
+    assert kept[-2:] == [f"w{2 * module.LIMIT - 1}", "d"]
+
+
 def test_who_waits_hears_of_the_next(timeline: Timeline) -> None:
     """An event of the service or of the host, not one of another service."""
     with ThreadPoolExecutor() as pool:
@@ -104,10 +118,10 @@ def test_who_waits_hears_of_the_next(timeline: Timeline) -> None:
 
 def test_no_more_wait_than_there_are_threads_for(timeline: Timeline) -> None:
     """One too many is told so at once; at the end everybody is let go, with what there is."""
-    with ThreadPoolExecutor(module.WAITING_LIMIT) as pool:
-        waiting = [pool.submit(told, timeline, after="1003") for _ in range(module.WAITING_LIMIT)]
-        eventually(lambda: timeline._waiting == module.WAITING_LIMIT)
+    with ThreadPoolExecutor(WAITING_LIMIT) as pool:
+        waiting = [pool.submit(told, timeline, after="1003") for _ in range(WAITING_LIMIT)]
+        eventually(lambda: timeline._waiting == WAITING_LIMIT)
         with pytest.raises(Unanswered):
             timeline.wait(1003, None, 30)
         timeline.close()
-        assert [each.result(5) for each in waiting] == [[]] * module.WAITING_LIMIT
+        assert [each.result(5) for each in waiting] == [[]] * WAITING_LIMIT

@@ -1,0 +1,165 @@
+// Who calls whom: callers on the left, whom they call on the right. The table below it says the same in words.
+
+import dagre from "./vendor/dagre.esm.js";
+import { Coverage, successLevel, trafficColumns } from "./figures.js";
+import { duration, percent, perSecond } from "./format.js";
+import { html, Live, Scope, serviceLink, Table, Trouble } from "./parts.js";
+
+const HEIGHT = 44;
+const LABEL = 92;
+const NARROW = 640;
+
+export class Topology extends Live {
+  constructor(props) {
+    super(props);
+    this.state = { fleet: true, chosen: false };
+  }
+
+  componentDidMount() {
+    this.look(true);
+    this.watch("services", "/services", 10);
+  }
+
+  look(fleet, chosen = false) {
+    this.setState({ fleet, chosen, edges: undefined });
+    this.watch("edges", fleet ? "/fleet/edges?window=60" : "/telemetry/edges?window=60", 5);
+  }
+
+  /** Where no fleet is announced there is this host. */
+  componentDidUpdate() {
+    const { fleet, chosen, edges } = this.state;
+    if (fleet && !chosen && edges && (edges.error || !edges.value.hosts.length)) this.look(false);
+  }
+
+  render(props, { fleet, edges, services }) {
+    const found = this.value("edges")?.edges;
+    const known = this.value("services")?.services.map((one) => one.service);
+    const merged = found && together(found);
+    return html`<h1>Topology</h1>
+      <${Trouble} of=${{ edges, services }} />
+      <form class="bar" onSubmit=${(event) => event.preventDefault()}><${Scope} fleet=${fleet} onChange=${(wanted) => this.look(wanted, true)} />
+        <p class="muted">who called whom in the last minute${found && fleet ? `, by ${this.value("edges").hosts.filter((one) => !one.error).length} of ${this.value("edges").hosts.length} hosts` : ""}</p></form>
+      ${merged === undefined ? html`<p class="muted">${edges?.error ? "not known" : "asking"}</p>`
+        : merged.length ? html`<${Graph} edges=${merged} known=${known ?? []} />`
+        : html`<p class="notice">nobody called anybody in the last minute</p>`}
+      ${found ? html`<${Edges} edges=${found} known=${known ?? []} />` : null}
+      <${Coverage} answer=${this.value("edges")} />`;
+  }
+}
+
+/** One edge for each caller and callee, of however many hosts. The slowest p99 of them stands for all. */
+function together(edges) {
+  const merged = new Map();
+  for (const edge of edges) {
+    const key = JSON.stringify([edge.source, edge.service]);
+    const one = merged.get(key) ?? { source: edge.source, service: edge.service, rate: 0, success: 0, failures: 0, p99_ms: null };
+    one.rate += edge.rate ?? 0;
+    one.success += edge.success;
+    one.failures += edge.failures;
+    if (edge.p99_ms !== null) one.p99_ms = Math.max(one.p99_ms ?? 0, edge.p99_ms);
+    merged.set(key, one);
+  }
+  return [...merged.values()].map((one) => ({ ...one, success_rate: one.success + one.failures ? one.success / (one.success + one.failures) : null }));
+}
+
+/** Nodes and edges with their places. */
+function layout(edges, known, narrow) {
+  const graph = new dagre.graphlib.Graph();
+  graph.setGraph({ rankdir: narrow ? "TB" : "LR", nodesep: narrow ? 24 : 22, ranksep: narrow ? 34 : 64, marginx: 8, marginy: 8 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  const names = [...new Set(edges.flatMap((edge) => [edge.source, edge.service]))].sort();
+  for (const name of names) {
+    const shown = name.length > 26 ? `${name.slice(0, 25)}…` : name;
+    graph.setNode(name, { name, shown, isService: known.includes(name), width: Math.max(116, shown.length * 7.8 + 24), height: HEIGHT });
+  }
+  for (const edge of edges) graph.setEdge(edge.source, edge.service, { edge, width: LABEL, height: 16, labelpos: "c" });
+  dagre.layout(graph);
+  const { width, height } = graph.graph();
+  return { width, height, nodes: graph.nodes().map((name) => graph.node(name)), edges: graph.edges().map((each) => graph.edge(each)) };
+}
+
+class Graph extends Live {
+  constructor(props) {
+    super(props);
+    this.query = matchMedia(`(max-width: ${NARROW}px)`);
+    this.turned = () => this.forceUpdate();
+  }
+
+  componentDidMount() {
+    this.query.addEventListener("change", this.turned);
+  }
+
+  componentWillUnmount() {
+    this.query.removeEventListener("change", this.turned);
+  }
+
+  /** Places stay as they are while the same edges are there: figures change, the picture does not jump. */
+  placed() {
+    const { edges, known } = this.props;
+    const key = JSON.stringify([edges.map((edge) => [edge.source, edge.service]), known, this.query.matches]);
+    if (this.key !== key) [this.key, this.place] = [key, layout(edges, known, this.query.matches)];
+    return this.place;
+  }
+
+  render({ edges }) {
+    const { width, height, nodes, edges: lines } = this.placed();
+    const of = new Map(edges.map((edge) => [JSON.stringify([edge.source, edge.service]), edge]));
+    const incoming = Map.groupBy(edges, (edge) => edge.service);
+    return html`<div class="rolls graph" role="region" aria-label="Graph of calls" tabindex="0">
+      <svg viewBox=${`0 0 ${width} ${height}`} width=${width} style=${{ minWidth: `${Math.round(width * 0.7)}px` }} role="group" aria-label=${`${nodes.length} callers and services, ${lines.length} edges between them; the table below has them in words`}>
+        <defs>${["ok", "warn", "bad", "unknown"].map((level) => html`<marker key=${level} id=${`arrow-${level}`} viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path class=${`arrow ${level}`} d="M0 0L8 4L0 8z" /></marker>`)}</defs>
+        ${lines.map(({ edge, points, x, y }) => html`<${Line} key=${`${edge.source} ${edge.service}`} edge=${of.get(JSON.stringify([edge.source, edge.service]))} points=${points} at=${{ x, y }} narrow=${this.query.matches} />`)}
+        ${nodes.map((node) => html`<${Node} key=${node.name} node=${node} incoming=${incoming.get(node.name) ?? []} />`)}
+      </svg></div>`;
+  }
+}
+
+function Line({ edge, points, at, narrow }) {
+  const level = successLevel(edge.success_rate);
+  const told = `${edge.source} to ${edge.service}: ${perSecond(edge.rate)} requests a second, ${percent(edge.success_rate)} success, p99 ${duration(edge.p99_ms)}`;
+  const text = `${perSecond(edge.rate)}/s${level === "bad" || level === "warn" ? ` ✕ ${percent(edge.success_rate)}` : ""}`;
+  const width = text.length * 6.6 + 4;
+  return html`<g class=${`edge ${level}`}><title>${told}</title>
+    <path d=${curve(points, narrow)} stroke-width=${1 + Math.min(3, Math.log10(1 + edge.rate))} marker-end=${`url(#arrow-${level})`} />
+    <rect class="plate" x=${at.x - width / 2} y=${at.y - 8} width=${width} height="16" />
+    <text x=${at.x} y=${at.y + 4} text-anchor="middle">${text}</text>
+  </g>`;
+}
+
+/** A smooth line through the points that the layout gave. */
+function curve(points, narrow) {
+  let path = `M${points[0].x} ${points[0].y}`;
+  for (let at = 1; at < points.length; at++) {
+    const [from, to] = [points[at - 1], points[at]];
+    const [across, down] = [(from.x + to.x) / 2, (from.y + to.y) / 2];
+    path += narrow ? `C${from.x} ${down} ${to.x} ${down} ${to.x} ${to.y}` : `C${across} ${from.y} ${across} ${to.y} ${to.x} ${to.y}`;
+  }
+  return path;
+}
+
+function Node({ node, incoming }) {
+  const rate = incoming.reduce((sum, edge) => sum + edge.rate, 0);
+  const good = incoming.reduce((sum, edge) => sum + edge.success, 0), bad = incoming.reduce((sum, edge) => sum + edge.failures, 0);
+  const level = incoming.length ? successLevel(good + bad ? good / (good + bad) : null) : "source";
+  const under = incoming.length ? `${perSecond(rate)}/s ${good + bad ? percent(good / (good + bad)) : ""}` : "calls only";
+  const box = html`<rect x=${node.x - node.width / 2} y=${node.y - node.height / 2} width=${node.width} height=${node.height} rx="6" />
+    <text class="name" x=${node.x} y=${node.y - 3} text-anchor="middle">${node.shown}</text>
+    <text class="under" x=${node.x} y=${node.y + 13} text-anchor="middle">${under}</text>`;
+  return node.isService
+    ? html`<a class=${`node ${level}`} href=${serviceLink(node.name)} aria-label=${`${node.name}, ${under}`}>${box}</a>`
+    : html`<g class=${`node ${level}`}><title>${node.name}, ${under}</title>${box}</g>`;
+}
+
+function Edges({ edges, known }) {
+  const name = (text) => (known.includes(text) ? html`<a href=${serviceLink(text)}>${text}</a>` : text);
+  const columns = [
+    { key: "source", title: "caller", cell: (row) => name(row.source) },
+    { key: "kind", title: "known by", wide: true, cell: (row) => row.source_kind },
+    { key: "host", title: "host", wide: true, cell: (row) => row.host },
+    { key: "service", title: "callee", cell: (row) => name(row.service) },
+    ...trafficColumns,
+  ];
+  const rows = edges.map((edge) => ({ ...edge, figures: edge }));
+  return html`<${Table} caption="Every edge of the last minute" columns=${columns} rows=${rows}
+    rowKey=${(row) => `${row.host} ${row.source_kind} ${row.source} ${row.service}`} empty="nobody called anybody in the last minute" />`;
+}

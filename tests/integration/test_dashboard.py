@@ -1,0 +1,235 @@
+"""The dashboard in a real Chromium, beside a pair that runs and is asked for real."""
+
+import http.client
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from smartstack.instance import MAINTENANCE_LABEL, Instance, encode, node_name
+from smartstack.registry.protocol import NodeId
+from synapse.cli.figures import rate_text, success_text, time_text
+from tests.support.browser import Browser, browser
+from tests.support.eventually import eventually
+from tests.support.pair import Host
+
+__all__ = ["browser"]
+
+DASH = "\N{EN DASH}"
+HOSTILE = "<img src=x onerror=alert(1)>"
+PAGES = ("", "service/web", "topology", "events", "health")
+LOOKS = ((1280, "light"), (1280, "dark"), (360, "light"), (360, "dark"))
+MARKS = {
+    "": "Services: 3",
+    "service/web": "Who called web",
+    "topology": "Every edge of the last minute",
+    "events": "synapse started",
+    "health": "smartstack-",
+}
+"""What a page says when it has everything."""
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Host]:
+    """A host that serves web, api and a service that is only to be found; frontdoor calls web, and web calls api."""
+    host = Host()
+    host.serve("web", 3210)
+    host.serve("api", 3211, instances=2)
+    host.write("services/directory.yaml", '{"port": 8080, "check": {"type": "tcp"}}')
+    host.join("directory", 9)
+    bad = Instance(host=host.instance(4).host, port=8080, name="h4", weight=0, labels=((MAINTENANCE_LABEL, HOSTILE),))
+    host.writer.put(NodeId(path="services/web", node=node_name(bad)), encode(bad))
+    host.start()
+    eventually(lambda: len(host.told("web")["instances"]) == 4)
+    for number in range(30):
+        assert ask(host, 3210, "frontdoor", f"/users/{number}") == 200
+    for _ in range(10):
+        assert ask(host, 3211, "web", "/items") == 200
+    eventually(lambda: row(host, "web")["requests"] >= 30 and row(host, "api")["requests"] >= 10)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def page(serving: Host, browser: Browser) -> Browser:
+    """The browser in front of that host's dashboard, as wide as a desk's, with a clean console."""
+    browser.base = f"http://{serving.admin}"
+    browser.size(1280)
+    browser.complaints()
+    browser.hosts_asked()
+    return browser
+
+
+def ask(host: Host, port: int, source: str, path: str) -> int:
+    """The status of one request of this caller."""
+    connection = http.client.HTTPConnection(host.address, port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"X-Smartstack-Source": source})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def row(host: Host, service: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = host.synapse.get("/telemetry/stat?window=60").json()["rows"]
+    return next(each for each in rows if each["service"] == service)
+
+
+@pytest.mark.parametrize("name", PAGES, ids=[name or "services" for name in PAGES])
+def test_every_page_in_every_look(page: Browser, serving: Host, name: str) -> None:
+    """Wide and on a phone, light and dark: it has what it should, nothing complains, nobody else is asked, and on a
+    phone no page rolls sideways. A picture of each is kept."""
+    if name == "topology":
+        ask(serving, 3211, "web", "/items")
+    page.open(name)
+    for width, scheme in LOOKS:
+        page.size(width, scheme)
+        eventually(lambda: MARKS[name] in page.text(), within=15)
+        eventually(lambda: "asking" not in page.text(), within=15)
+        wide, seen = page.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= seen == width
+        page.picture(f"{name.replace('/', '-') or 'services'}-{width}-{scheme}")
+    assert page.complaints() == []
+    assert page.hosts_asked() == {serving.admin}
+
+
+def test_the_numbers_are_those_of_synapse_stat(page: Browser, serving: Host) -> None:
+    """What a person reads in the browser is what `synapse stat` prints, for services and for one alone."""
+    page.open("")
+
+    def agree(service: str) -> bool:
+        told, shown = row(serving, service), page.row("Services", service)
+        figures = ("success", "success_rate", success_text), ("req/s", "rate", rate_text), ("p99", "p99_ms", time_text)
+        for column, key, text in figures:
+            assert shown[column] == text(told[key]), f"{column}: {shown} where {told} is told"
+        assert told["requests"] >= 10
+        return True
+
+    for _ in range(20):
+        ask(serving, 3211, "web", "/items")
+    for service, up in (("web", "▲ 3/4"), ("api", "2/2")):
+        eventually(lambda service=service: agree(service), within=20)  # type: ignore[misc]
+        assert page.row("Services", service)["up"] == up
+
+
+def test_what_is_not_known_is_no_zero(page: Browser, serving: Host) -> None:
+    """Nobody counts the requests of a service without the proxy: its figures are dashes, and its page has none."""
+    page.open("")
+    shown = eventually(lambda: page.row("Services", "directory"), within=10)
+    assert [shown[column] for column in ("success", "req/s", "p50", "p99", "up")] == [*[DASH] * 4, "1/1"]
+    page.open("service/directory")
+    eventually(lambda: "discovery only" in page.text() and "1 of 1" not in page.text(), within=10)
+    assert "Live requests" not in page.text()
+    page.open("service/nobody")
+    eventually(lambda: "No service of this name" in page.text(), within=10)
+    assert page.complaints() == []
+
+
+def test_a_service_and_who_calls_it(page: Browser, serving: Host) -> None:
+    """Its instances with their state and why, its callers, and whom it calls; what strangers wrote stays text."""
+    ask(serving, 3210, "frontdoor", "/users/1")
+    ask(serving, 3211, "web", "/items")
+    page.open("service/web")
+    drained = serving.instance(4).address
+    shown = eventually(lambda: page.row("Instances", drained), within=10)
+    assert shown["state"] == "▲ draining"
+    assert HOSTILE in shown["why"]
+    assert page.driver.find_elements(By.CSS_SELECTOR, "main img") == []
+    assert page.row("Instances", serving.instance(1).address)["state"] == "● serving"
+    eventually(lambda: page.row("Who called web", "frontdoor")["known by"] == "header", within=10)
+    eventually(lambda: page.row("Whom web called", "api")["success"] == "100.00%", within=10)
+
+
+def test_the_tap_shows_a_request(page: Browser, serving: Host) -> None:
+    """A request that is made while somebody listens is there, one that the filter leaves out is not; nothing comes
+    after the end."""
+    page.open("service/web")
+    path = eventually(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#tap input")[0], within=10)
+    path.send_keys("/wanted")
+    page.driver.find_element(By.CSS_SELECTOR, "#tap button[type=submit]").click()
+    eventually(lambda: "listening" in page.text("#tap"), within=10)
+
+    def heard() -> bool:
+        # The first question opens the tap, and only what ends after that is told.
+        ask(serving, 3210, "frontdoor", "/other/1")
+        ask(serving, 3210, "frontdoor", "/wanted/1?x=1")
+        return "GET /wanted/1" in page.text("#tap")
+
+    eventually(heard, within=15)
+    assert "/other/1" not in page.text("#tap")
+    shown = page.text("#tap tbody tr")
+    assert "frontdoor" in shown
+    assert "200" in shown
+    page.driver.find_element(By.CSS_SELECTOR, "#tap button[type=button]").click()
+    eventually(lambda: "Stop" not in page.text("#tap"))
+    assert page.complaints() == []
+
+
+def test_the_graph_shows_the_edges(page: Browser, serving: Host) -> None:
+    """Exactly the edges that there are, each from the caller to the callee, in the picture and in words."""
+    told = serving.synapse.get("/telemetry/edges?window=60").json()["edges"]
+    assert {(each["source"], each["service"]) for each in told} == {("frontdoor", "web"), ("web", "api")}
+    page.open("topology")
+
+    def titles() -> set[str]:
+        script = "return [...document.querySelectorAll('.edge title')].map((title) => title.textContent.split(':')[0])"
+        return set(page.driver.execute_script(script))
+
+    eventually(lambda: titles() == {"frontdoor to web", "web to api"}, within=10)
+    # What calls is to the left of what it calls.
+    script = """return [...document.querySelectorAll('.node')].map((node) =>
+        [node.querySelector('.name').textContent, node.getBoundingClientRect().left])"""
+    left = dict(page.driver.execute_script(script))
+    assert left["frontdoor"] < left["web"] < left["api"]
+    page.driver.find_element(By.CSS_SELECTOR, "a.node").send_keys(Keys.ENTER)
+    eventually(lambda: page.text("h1").split()[0] in ("web", "api"))
+
+
+def test_an_event_comes_by_itself(page: Browser, serving: Host) -> None:
+    """An instance that joins while the page is open stands there, the newest first."""
+    page.open("events")
+    eventually(lambda: "synapse started" in page.text(), within=10)
+    instance = serving.join("api", 5)
+    eventually(lambda: f"{instance.address} joined" in page.text("tbody tr"), within=10)
+    serving.leave("api", 5)
+    eventually(lambda: f"{instance.address} left" in page.text("tbody tr"), within=10)
+
+
+def test_by_keyboard_alone(page: Browser, serving: Host) -> None:
+    """The first stop leads past the navigation; a service's page is reached with Tab and Enter, and begins at its
+    top."""
+    page.open("")
+    eventually(lambda: page.row("Services", "web"), within=10)
+    page.press(Keys.TAB)
+    assert page.driver.switch_to.active_element.text == "Skip to the page"
+    page.press(Keys.ENTER)
+    assert page.driver.switch_to.active_element.get_attribute("id") == "main"
+    page.tab_to("web")
+    page.press(Keys.ENTER)
+    eventually(lambda: page.text("h1").startswith("web"))
+    assert page.driver.switch_to.active_element.get_attribute("id") == "main"
+    assert page.driver.title.startswith("web ")
+
+
+def test_a_synapse_that_is_gone_is_said(page: Browser, serving: Host) -> None:
+    """The figures of before stay, with a word that they are of before; back, it is as if nothing had been."""
+    page.open("")
+    eventually(lambda: page.row("Services", "web"), within=10)
+    serving.synapse.stop()
+    try:
+        eventually(lambda: "synapse does not answer; what is shown is of" in page.text(), within=15)
+        assert page.row("Services", "web")["up"] == "▲ 3/4"
+    finally:
+        serving.synapse.start()
+    eventually(lambda: "does not answer" not in page.text("body"), within=25)
+
+
+@pytest.mark.parametrize("path", ["/dashboard/../daemon.py", "/dashboard/%2e%2e/daemon.py", "/dashboard/__init__.py"])
+def test_nothing_else_is_served(serving: Host, path: str) -> None:
+    """No path leads to a file that is none of the dashboard's."""
+    connection = http.client.HTTPConnection(serving.admin, timeout=10)
+    connection.request("GET", path)
+    assert connection.getresponse().status == 404
+    connection.close()
