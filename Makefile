@@ -6,7 +6,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker bench bench-nerve bench-synapse clean
+.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-synapse clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +32,10 @@ test-docker: ## the contract and integration tests against ZooKeeper in a contai
 bench: ## what the benchmarks measure on this machine
 	@.ci/setup dev haproxy zookeeper
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-feed: ## what the feed of requests costs, with it and without; ARGS="--rate 5000 --seconds 10" for more
+	@.ci/setup dev haproxy
+	@$(BIN)/python -m tests.bench.feed $(ARGS)
 
 bench-nerve: ## what nerve costs, and how soon it tells the truth; ARGS="sizes --seconds 10" for a part
 	@.ci/setup dev zookeeper

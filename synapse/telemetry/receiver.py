@@ -25,8 +25,8 @@ RETRY_SECONDS: Final = 3.0
 
 BUFFER_BYTES: Final = 1 << 20
 
-_PAUSE_SECONDS: Final = 0.01
-"""For more lines to come, so that a busy feed costs a hundred turns a second and not one for each request."""
+_PAUSE_SECONDS: Final = 0.02
+"""For more lines to come, so that a busy feed costs fifty turns a second and not one for each request."""
 
 _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
