@@ -138,7 +138,9 @@ def _fleet_notes(answer: Row, hosts: Sequence[Row]) -> list[str]:
     lines = [] if not hosts else [f"{heard} of {len(hosts)} synapses answered"]
     for one in hosts:
         if one["error"] is not None:
-            lines.append(f"{_name(one['host'])} ({_name(one['address'])}): {printable(one['error'], _PATH_LIMIT)}")
+            host, address = _name(one["host"]), _name(one["address"])
+            who = host if address in host else f"{host} ({address})"
+            lines.append(f"{who}: {printable(one['error'], _PATH_LIMIT)}")
     return lines if not answer["note"] else [*lines, printable(answer["note"], _PATH_LIMIT)]
 
 

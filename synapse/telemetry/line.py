@@ -36,6 +36,7 @@ _KINDS: Final[dict[str, SourceKind]] = {"listener": "listener", "header": "heade
 _MODES: Final[dict[str, Mode]] = {"http": "http", "tcp": "tcp"}
 _NUMBER_LIMIT: Final = 1 << 53
 _BAD_REQUEST: Final = "<BADREQ>"
+_NOTICE: Final = b"Proxy "
 
 
 Unnamed = Callable[[str, int, str, int], Caller]
@@ -43,7 +44,10 @@ Unnamed = Callable[[str, int, str, int], Caller]
 
 
 class Bad(enum.Enum):
-    """Why a datagram is no line of HAProxy's."""
+    """Why a datagram is no request of HAProxy's."""
+
+    NOTICE = "notice"
+    """It tells of itself: an old process says of each of its frontends that it stops."""
 
     UNPARSED = "unparsed"
     FORGED = "forged"
@@ -76,7 +80,7 @@ def parse(datagram: bytes, key: str, unnamed: Unnamed = nobody) -> Request | Bad
     # A line that was cut off has no end of line.
     fields = datagram.decode("ascii", "replace").rstrip("\n").split("\t", _SPLITS)
     if len(fields) != _SPLITS + 1 or fields[0] != _MAGIC:
-        return Bad.UNPARSED
+        return Bad.NOTICE if datagram.startswith(_NOTICE) else Bad.UNPARSED
     if fields[1] != key:
         return Bad.FORGED
     # One of these lines costs as much as the next: ten thousand requests a second come by here.

@@ -153,7 +153,7 @@ class Receiver:
                 counts.forged += 1
             elif told is Bad.UNPARSED:
                 counts.unparsed += 1
-            else:
+            elif told is not Bad.NOTICE:
                 requests.append(told)
         counts.received += len(requests)
         return requests

@@ -19,6 +19,7 @@ from synapse.fleet.membership import Membership
 from synapse.fleet.peer import PATH
 from synapse.fleet.peers import Peers
 from tests.support.eventually import eventually
+from tests.support.registries import MemoryRegistry
 
 TRUCE_SECONDS = 4.0
 
@@ -118,6 +119,18 @@ def test_a_node_that_is_lost_is_announced_again(fleet: Fleet) -> None:
     [file] = (Path(fleet.url.path) / PATH).glob("*.json")
     file.unlink()
     eventually(fleet.announced)
+
+
+def test_after_a_lost_session_it_is_announced_again(fleet: Fleet) -> None:
+    """With the new session; nobody has to start anything."""
+    registry = MemoryRegistry()
+    writer = registry.writer()
+    member = fleet.member(free_address(), writer)
+    [node] = eventually(lambda: registry.nodes)
+    eventually(lambda: member.status()["announced"])
+    registry.expire(writer)
+    eventually(lambda: node in registry.nodes)
+    assert registry.journal == [("put", node)] * 2
 
 
 def test_an_address_that_is_taken_is_not_announced_until_it_is_free(

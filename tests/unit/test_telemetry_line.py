@@ -135,6 +135,7 @@ def test_what_haproxy_writes_means_this(written: dict[str, str], means: dict[str
 BAD = {
     "nothing": (b"", Bad.UNPARSED),
     "another-program": (b"<134>Nov 26 04:00:00 haproxy[1]: 127.0.0.1:1 [26/Nov]", Bad.UNPARSED),
+    "a-proxy-of-an-old-process": (b"Proxy api stopped (cumulated conns: FE: 0, BE: 0).\n", Bad.NOTICE),
     "binary": (bytes(range(256)) * 4, Bad.UNPARSED),
     "another-version": (line(magic="S2"), Bad.UNPARSED),
     "another-key": (line(key="0" * 16), Bad.FORGED),

@@ -155,11 +155,16 @@ def test_where_nothing_was_asked_a_sentence_says_so() -> None:
                 "hosts": [
                     {"host": "box-1", "address": "10.0.0.5:3201", "error": None},
                     {"host": "box-2", "address": "10.0.0.6:3201", "error": "no answer within 2.0 s"},
+                    {"host": "box-2 (10.0.0.7:3201)", "address": "10.0.0.7:3201", "error": "its answer is not JSON"},
                 ],
                 "note": "",
             },
-            ["1 of 2 synapses answered", "box-2 (10.0.0.6:3201): no answer within 2.0 s"],
-            id="one host did not answer",
+            [
+                "1 of 3 synapses answered",
+                "box-2 (10.0.0.6:3201): no answer within 2.0 s",
+                "box-2 (10.0.0.7:3201): its answer is not JSON",
+            ],
+            id="two hosts did not answer",
         ),
         pytest.param({"hosts": [], "note": "no synapse is announced"}, ["no synapse is announced"], id="no fleet"),
         pytest.param({"hosts": [], "note": "", "covered_seconds": None}, [], id="nobody says what is covered"),
