@@ -1,6 +1,7 @@
 """`smartstack`: what belongs to neither daemon."""
 
 import json
+import os
 
 import click
 
@@ -10,6 +11,7 @@ from smartstack.definition import ServiceDefinition
 from smartstack.demo.layout import HIGHEST_PORT_BASE, LOWEST_PORT_BASE, USUAL_PORT_BASE
 from smartstack.errors import SmartStackError
 from smartstack.installed import every_family, settings_models
+from smartstack.process import write_atomically
 from smartstack.schema import json_schema
 
 
@@ -33,6 +35,24 @@ def schema(file: str) -> None:
     if file not in models:
         raise SmartStackError(f"cannot print the schema of {file}: it is not installed here; pip install it again")
     click.echo(json.dumps(json_schema(models[file], every_family(), f"{file} configuration"), indent=2))
+
+
+@smartstack.command()
+@click.argument("directory", type=click.Path(file_okay=False))
+def monitoring(directory: str) -> None:
+    """Write what Prometheus and Grafana need into DIRECTORY: prometheus/prometheus.yml with its rules, and a dashboard
+    in each file of grafana/. What stands there by these names is replaced.
+    """
+    from smartstack.monitoring.files import monitoring_files
+
+    for name, text in monitoring_files().items():
+        path = os.path.join(directory, name)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except OSError as error:
+            raise SmartStackError(f"cannot make the directory of {path}: {error.strerror}") from error
+        write_atomically(path, text.encode(), 0o644, durable=False)
+        click.echo(path)
 
 
 @smartstack.command()

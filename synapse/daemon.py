@@ -1,6 +1,7 @@
 """synapse as a process: everything that it has is made here, started in order, and stopped in order."""
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from synapse.readiness import Readiness
 from synapse.services import services
 from synapse.settings import LIVE, Settings
 from synapse.status import describe
-from synapse.telemetry.gauges import Gauges
+from synapse.telemetry.exposition import Exposition
+from synapse.telemetry.gauges import Gauge, Gauges
 from synapse.telemetry.questions import Telling, telemetry
 from synapse.telemetry.taps import TAPS_LIMIT
 from synapse.timeline import events
@@ -49,7 +51,10 @@ def run(path: str) -> int:
         readiness = Readiness(heartbeat)
         synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), live=LIVE), wake)
         stopping = install_signals(wake, synapse.resync)
-        fleet = Fleet(settings, _questions(synapse), healthz(heartbeat), exposed(synapse.metrics.registry))
+        gauge = Gauges(synapse.process.runtime).read
+        traffic = Exposition(synapse.telemetry, settings.telemetry, gauge=gauge, shares=dict)
+        synapse.metrics.registry.register(traffic)
+        fleet = Fleet(settings, _questions(synapse, gauge), healthz(heartbeat), exposed(synapse.metrics.registry))
         admin = _admin(synapse, settings, heartbeat, readiness, fleet)
 
         def turn() -> float:
@@ -91,17 +96,17 @@ def make_directory(path: str) -> None:
         ) from error
 
 
-def _questions(synapse: Synapse) -> dict[str, Question]:
+def _questions(synapse: Synapse, gauge: Callable[[], Gauge]) -> dict[str, Question]:
     """What may be asked of this host."""
     return {
         "/services": services(lambda: synapse.snapshot, synapse.publisher.board),
         "/explain": explanation(synapse.desk.inbox),
         "/events": events(synapse.timeline),
-        **telemetry(_telling(synapse)),
+        **telemetry(_telling(synapse, gauge)),
     }
 
 
-def _telling(synapse: Synapse) -> Telling:
+def _telling(synapse: Synapse, gauge: Callable[[], Gauge]) -> Telling:
     """What is told of requests."""
     known = synapse.telemetry
     return Telling(
@@ -110,7 +115,7 @@ def _telling(synapse: Synapse) -> Telling:
         taps=known.taps,
         counts=lambda: known.counts,
         snapshot=lambda: synapse.snapshot,
-        gauge=Gauges(synapse.process.runtime).read,
+        gauge=gauge,
     )
 
 

@@ -30,7 +30,6 @@ from synapse.settings import HAProxySettings, Settings
 from synapse.sources import Sources
 from synapse.status import Snapshot
 from synapse.store import Store
-from synapse.telemetry.exposition import Exposition
 from synapse.telemetry.station import Telemetry
 from synapse.teller import Teller
 from synapse.timeline import Timeline
@@ -84,7 +83,6 @@ class Synapse:
         self.timeline = Timeline()
         self._teller = Teller(self.metrics, log, self.timeline.post)
         self.telemetry = Telemetry(settings, log, wake.ring, writes=acts)
-        self.metrics.registry.register(Exposition(self.telemetry, dict, settings.telemetry))
         ours = self._ours = take(settings, wake.ring)
         self.process = ours.process
         self._haproxy = settings.haproxy

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from synapse.settings import TelemetrySettings
 from synapse.telemetry.cells import counters, requests
+from synapse.telemetry.gauges import Gauge
 from synapse.telemetry.histogram import BOUNDS, BUCKETS
 from synapse.telemetry.receiver import Counts
 from synapse.telemetry.totals import Copy, Key
@@ -44,24 +45,32 @@ class Told(Protocol):
 
 
 class Exposition(Collector):
-    """Asked at each scrape, by any thread. `shares` says how instances are weighed now. Each instance has series of its
-    own where the settings want it."""
+    """Asked at each scrape, by any thread. `gauge` says what HAProxy alone knows, `shares` how instances are weighed
+    now. Each instance has series of its own where the settings want it."""
 
-    def __init__(self, telemetry: Told, shares: Callable[[], Shares], settings: TelemetrySettings) -> None:
+    def __init__(
+        self,
+        telemetry: Told,
+        settings: TelemetrySettings,
+        *,
+        gauge: Callable[[], Gauge],
+        shares: Callable[[], Shares],
+    ) -> None:
         self._telemetry = telemetry
-        self._shares = shares
         self._instances = settings.instance_metrics
+        self._gauge = gauge
+        self._shares = shares
 
     def describe(self) -> list[Metric]:
         """Nothing to compare with: prometheus_client would otherwise collect once to find the names."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        copy = self._telemetry.counted()
+        copy, gauge = self._telemetry.counted(), self._gauge()
         yield from _calls(copy)
         yield from _routes(copy.routes)
-        yield from _connections(copy)
-        yield from _feed(self._telemetry.counts, copy.folded)
+        yield from _connections(copy, gauge)
+        yield from _feed(self._telemetry.counts, gauge, copy.folded)
         if self._instances:
             yield from _of_instances(copy.instances, self._shares())
 
@@ -99,7 +108,13 @@ def _routes(routes: Cells) -> Iterator[Metric]:
     yield _latencies("route_response_latency_ms", "As response_latency_ms, by route", _ROUTES, _outbound(routes))
 
 
-def _connections(copy: Copy) -> Iterator[Metric]:
+def _connections(copy: Copy, gauge: Gauge) -> Iterator[Metric]:
+    opened = GaugeMetricFamily(
+        "tcp_open_connections", "Connections of clients that are open now", labels=("direction", "service", "peer")
+    )
+    for service, number in sorted(gauge.connections.items()):
+        opened.add_metric((_OUTBOUND, service, _PEER), number)
+    yield opened
     closed = CounterMetricFamily(
         "tcp_close",
         "Connections of services in mode tcp that ended; classification is aborted where the client broke off",
@@ -120,17 +135,20 @@ def _connections(copy: Copy) -> Iterator[Metric]:
     yield from (read, written)
 
 
-def _feed(counts: Counts, folded: int) -> Iterator[Metric]:
+def _feed(counts: Counts, gauge: Gauge, folded: int) -> Iterator[Metric]:
     lines = CounterMetricFamily("synapse_feed_lines", "Lines of HAProxy's that were counted, one for each request")
     lines.add_metric((), counts.received)
     yield lines
     dropped = CounterMetricFamily(
         "synapse_feed_dropped",
-        "Lines that were not: dropped came too fast, unparsed made no sense, forged had not the key",
+        "Lines that were not: haproxy could not send it, dropped came too fast, unparsed made no sense, forged had not "
+        "the key",
         labels=("why",),
     )
     for why in ("dropped", "unparsed", "forged"):
         dropped.add_metric((why,), getattr(counts, why))
+    if gauge.dropped is not None:
+        dropped.add_metric(("haproxy",), gauge.dropped)
     yield dropped
     shared = CounterMetricFamily(
         "synapse_feed_folded", "Requests that are counted as (other), for want of room for one more label"

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from synapse.settings import TelemetrySettings
 from synapse.telemetry import totals
 from synapse.telemetry.exposition import Exposition, Shares
+from synapse.telemetry.gauges import Gauge
 from synapse.telemetry.histogram import BOUNDS
 from synapse.telemetry.receiver import Counts
 from synapse.telemetry.request import Request
@@ -60,11 +61,13 @@ class Fed:
         shares: Shares | None = None,
         instances: bool = False,
         counts: Counts | None = None,
+        gauge: Gauge | None = None,
     ) -> None:
         self.counts = counts or Counts()
         self.totals = Totals(instances=instances)
         self.totals.templates = templates or {}
         self.totals.take(list(requests), 0.0)
+        self._gauge = gauge or Gauge()
         self._shares = shares or {}
         self._settings = TelemetrySettings(instance_metrics=instances)
 
@@ -74,7 +77,7 @@ class Fed:
     def text(self) -> str:
         """As it is answered."""
         registry = CollectorRegistry()
-        registry.register(Exposition(self, lambda: self._shares, self._settings))
+        registry.register(Exposition(self, self._settings, gauge=lambda: self._gauge, shares=lambda: self._shares))
         return generate_latest(registry).decode()
 
     def values(self, name: str, **labels: str) -> list[float]:
@@ -101,6 +104,7 @@ def test_an_answer_is_a_success_or_a_failure(fields: dict[str, Any], expected: d
     """By its status, which is a label; both classifications are there, so that a rate can be worked out of them."""
     fed = Fed([request(**fields)])
     calls = {"direction": "outbound", "service": "web", "source": "api"}
+    assert all(fed.values("response_total", classification=classification) for classification in expected)
     assert {
         classification: sum(fed.values("response_total", classification=classification, **calls))
         for classification in ("success", "failure")
@@ -157,6 +161,16 @@ def test_connections_are_counted_by_how_they_ended() -> None:
     assert found == {"success": [1], "failure": [2], "aborted": [1]}
     assert fed.values("tcp_read_bytes_total", service="db", peer="src") == [400]
     assert fed.values("request_total") == []
+
+
+def test_what_only_haproxy_knows_is_told_too() -> None:
+    """Open connections by service, and the lines that it could not send; where it does not answer, neither."""
+    fed = Fed([], gauge=Gauge(connections={"web": 3, "db": 0}, dropped=7))
+    assert fed.values("tcp_open_connections", direction="outbound", service="web", peer="src") == [3]
+    assert fed.values("tcp_open_connections", service="db") == [0]
+    assert fed.values("synapse_feed_dropped_total", why="haproxy") == [7]
+    assert Fed([]).values("tcp_open_connections") == []
+    assert Fed([]).values("synapse_feed_dropped_total", why="haproxy") == []
 
 
 def test_routes_are_those_of_the_definition() -> None:
