@@ -6,7 +6,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-synapse clean
+.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-series bench-synapse clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,10 @@ bench-feed: ## what the feed of requests costs, with it and without; ARGS="--rat
 bench-nerve: ## what nerve costs, and how soon it tells the truth; ARGS="sizes --seconds 10" for a part
 	@.ci/setup dev zookeeper
 	@$(BIN)/python -m tests.bench.nerve $(ARGS)
+
+bench-series: ## what an hour of requests costs in memory, counting one in time, and how soon a tap shows it
+	@.ci/setup dev
+	@$(BIN)/python -m tests.bench.series $(ARGS)
 
 bench-synapse: ## cold start, the cost of a change, churn and a rolling deploy; ARGS="cold --services 1000" for a part
 	@.ci/setup dev haproxy zookeeper

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, get_args
 
-from synapse.telemetry.cells import WIDTH, Cell, added
+from synapse.telemetry.cells import WIDTH, added
 
 FRAME_SECONDS: Final = 10
 
@@ -39,22 +39,24 @@ _CELL_BYTES: Final = 8 * WIDTH
 
 
 class Counted(Protocol):
-    """Cells of one kind, whose and what."""
+    """Cells of one kind: whose they are, and their numbers one after the other."""
 
-    def cells(self) -> Iterable[tuple[Key, Cell]]:
-        """Each with its key."""
-        ...
+    @property
+    def keys(self) -> tuple[Key, ...]: ...
+
+    def numbers(self) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Loose:
     """Cells as they are."""
 
-    pairs: tuple[tuple[Key, Cell], ...]
+    keys: tuple[Key, ...]
+    flat: Sequence[float]
 
-    def cells(self) -> Iterable[tuple[Key, Cell]]:
-        """Each with its key."""
-        return self.pairs
+    def numbers(self) -> Sequence[float]:
+        """Of all cells."""
+        return self.flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,9 @@ class Group:
     keys: tuple[Key, ...]
     packed: bytes
 
-    def cells(self) -> Iterator[tuple[Key, Cell]]:
-        """Each with its key."""
-        numbers = _numbers(zlib.decompress(self.packed))
-        for place, key in enumerate(self.keys):
-            yield key, numbers[place * WIDTH : (place + 1) * WIDTH]
+    def numbers(self) -> Sequence[float]:
+        """Of all cells."""
+        return _numbers(zlib.decompress(self.packed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +83,48 @@ class Frame:
 
 def pack(cells: Mapping[Key, Sequence[float]]) -> Group:
     """These cells, in the order of their keys, so that frames of the same keys can share them."""
-    keys = tuple(sorted(cells))
     numbers = array("d")
-    for key in keys:
+    for key in sorted(cells):
         numbers.extend(cells[key])
-    return Group(keys, zlib.compress(numbers.tobytes(), 1))
+    return Group(tuple(sorted(cells)), zlib.compress(numbers.tobytes(), 1))
+
+
+def loosen(cells: Mapping[Key, Sequence[float]]) -> Loose:
+    """A copy of these cells."""
+    numbers = array("d")
+    for cell in cells.values():
+        numbers.extend(cell)
+    return Loose(tuple(cells), numbers)
+
+
+def cells_of(counted: Counted, service: str | None = None) -> Iterator[tuple[Key, Sequence[float]]]:
+    """Each cell with its key; of one service, where it is given."""
+    numbers = counted.numbers()
+    for place, key in enumerate(counted.keys):
+        if service in (None, key[0]):
+            yield key, numbers[place * WIDTH : (place + 1) * WIDTH]
+
+
+def condense(parts: Iterable[Counted]) -> Iterator[Counted]:
+    """The same in all, with what has the same keys and follows each other added up: that is quick, and most of it."""
+    whole: Loose | None = None
+    for part in parts:
+        if whole is not None and whole.keys is part.keys:
+            whole = Loose(whole.keys, added(whole.flat, part.numbers()))
+            continue
+        if whole is not None:
+            yield whole
+        whole = Loose(part.keys, part.numbers())
+    if whole is not None:
+        yield whole
 
 
 def join(one: Frame, other: Frame) -> Frame:
     """Two parts of the same ten seconds: before a restart, and after it."""
     groups: dict[By, Group] = {}
     for by in one.groups.keys() & other.groups.keys():
-        cells = dict(one.groups[by].cells())
-        for key, cell in other.groups[by].cells():
+        cells = dict(cells_of(one.groups[by]))
+        for key, cell in cells_of(other.groups[by]):
             cells[key] = added(cells[key], cell) if key in cells else cell
         groups[by] = pack(cells)
     covered = min(float(FRAME_SECONDS), one.covered + other.covered)
@@ -166,7 +195,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
     return text
 
 
-def _numbers(data: bytes) -> Cell:
+def _numbers(data: bytes) -> Sequence[float]:
     numbers = array("d")
     numbers.frombytes(data)
-    return numbers.tolist()
+    return numbers

@@ -7,7 +7,7 @@ from typing import Any, Final
 from smartstack.traffic import Mode
 from synapse.telemetry import cells
 from synapse.telemetry.cells import Cell
-from synapse.telemetry.frames import FRAME_SECONDS, By, Key
+from synapse.telemetry.frames import FRAME_SECONDS, By, Key, cells_of, condense
 from synapse.telemetry.series import Window
 
 LEAST_COVERED_SECONDS: Final = 1.0
@@ -89,9 +89,8 @@ def points(window: Window, service: str) -> list[dict[str, Any]]:
     counted: dict[int, Cell] = {}
     for part in window.parts:
         covered[part.number] = covered.get(part.number, 0.0) + part.covered
-        for key, cell in part.counted.cells():
-            if key[0] == service:
-                counted[part.number] = cells.added(counted.get(part.number, cells.empty()), cell)
+        for _, cell in cells_of(part.counted, service):
+            counted[part.number] = cells.added(counted.get(part.number, cells.empty()), cell)
     told = []
     for number in range(window.first, window.last + 1):
         seconds = covered.get(number, 0.0)
@@ -113,7 +112,7 @@ def points(window: Window, service: str) -> list[dict[str, Any]]:
 
 def services(window: Window) -> set[str]:
     """Those of which anything was counted."""
-    return {key[0] for part in window.parts for key, _ in part.counted.cells()}
+    return {key[0] for part in window.parts for key in part.counted.keys}
 
 
 def _merged(window: Window, scope: Scope) -> tuple[dict[Key, Cell], dict[str, str]]:
@@ -121,14 +120,14 @@ def _merged(window: Window, scope: Scope) -> tuple[dict[Key, Cell], dict[str, st
     by = counted_by(scope)
     merged: dict[Key, Cell] = {}
     modes: dict[str, str] = {}
-    for part in window.parts:
-        for key, cell in part.counted.cells():
-            if scope.service not in (None, key[0]) or (scope.source is not None and scope.source != key[-1]):
+    for counted in condense(part.counted for part in window.parts):
+        for key, cell in cells_of(counted, scope.service):
+            if scope.source is not None and scope.source != key[-1]:
                 continue
             if by == "service":
                 modes[key[0]] = key[1]
             at = key[:1] if scope.by == "service" else key
-            merged[at] = cells.added(merged[at], cell) if at in merged else cell
+            merged[at] = cells.added(merged[at], cell) if at in merged else list(cell)
     return merged, modes
 
 

@@ -8,7 +8,7 @@ from typing import Final, TypeVar, cast
 
 from synapse.telemetry import cells
 from synapse.telemetry.cells import Cell
-from synapse.telemetry.frames import DETAILS, LABEL_LIMIT, By, Group, Key, Loose, pack
+from synapse.telemetry.frames import DETAILS, LABEL_LIMIT, By, Group, Key, Loose, loosen, pack
 from synapse.telemetry.request import Request
 from synapse.telemetry.templates import ALL, METHODS, OTHER, Templates
 
@@ -84,7 +84,7 @@ class Tally:
 
     def loose(self, by: By) -> Loose:
         """A copy of the cells of one kind."""
-        return Loose(tuple((key, list(cell)) for key, cell in self._pairs(by).items()))
+        return loosen(self._pairs(by))
 
     def _begin(self, request: Request) -> _Service:
         name = request.service
