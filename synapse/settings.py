@@ -74,7 +74,7 @@ FEED = Form(
     {"type": "string", "pattern": f"^{ADDRESS.pattern}$"},
     lambda listen: str(_ADMIN if listen == AS_ADMIN else listen),
 )
-"""Loopback only: whoever can send there could invent requests, and reads what HAProxy tells."""
+"""Loopback only: what clients ask for is nothing for the network, and nobody there may invent requests."""
 
 
 def _fleet_listen(value: Any) -> TcpAddress:
