@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 from smartstack.forms import INSTANCE_ID, PORT, REGISTRY_PATH, duration
 from smartstack.locality import WHERE, Locality, Where
 from smartstack.model import Form, OneOf
+from smartstack.shifting import Subset
 from smartstack.traffic import Proxy
 
 Combine = Literal["union", "fallback"]
@@ -68,6 +69,9 @@ class ServiceDefinition(Endpoint):
     ports: Annotated[
         Mapping[Annotated[str, PORT_NAME], Endpoint], "more ports of it, each a service of its own: <service>.<name>"
     ] = field(default_factory=dict)
+    subsets: Annotated[
+        Mapping[Annotated[str, PORT_NAME], Subset], "some of its instances, each a service of its own: <service>.<name>"
+    ] = field(default_factory=dict)
     where: Annotated[Where, "labels that an instance must have to be used here", WHERE] = ()
     locality: Annotated[Locality | None, "instances near this host first; absent: all alike"] = None
     sources: Annotated[
@@ -85,6 +89,8 @@ class ServiceDefinition(Endpoint):
         yield from Endpoint.problems(self)
         if self.combine == "fallback" and len(self.sources) < 2:
             yield "combine", "needs several sources, of which the first that has any instance is taken"
+        for name in self.ports.keys() & self.subsets.keys():
+            yield f"subsets.{name}", f"is the name of ports.{name} already"
         holders: dict[tuple[str, object], str] = {}
         for name, endpoint in {"": self, **self.ports}.items():
             listens = endpoint.proxy.addresses if endpoint.proxy is not None else ()
@@ -97,13 +103,15 @@ class ServiceDefinition(Endpoint):
 
 
 def expand(name: str, definition: ServiceDefinition) -> Mapping[str, ServiceDefinition]:
-    """The services that a definition stands for, by name: itself as it is, and each of its ports as `<name>.<port>`.
+    """The services that a definition stands for, by name: itself, and each of its ports and subsets as
+    `<name>.<port or subset>`.
 
     A port has its own address, checks, proxy and places in registries; the tether, the warm-up and the choice of
     instances (`where`, `locality`, `leader_only`) are its parent's.
     One without checks is as well as its parent, which the reader sees in the parent's `ports`.
+    A subset is its parent in everything but its instances, and that it has no clients of its own.
     """
-    services = {name: definition}
+    services = {name: _without_exclusive(definition)}
     for port, endpoint in definition.ports.items():
         own = {field.name: getattr(endpoint, field.name) for field in fields(Endpoint)}
         services[f"{name}.{port}"] = ServiceDefinition(
@@ -114,7 +122,51 @@ def expand(name: str, definition: ServiceDefinition) -> Mapping[str, ServiceDefi
             locality=definition.locality,
             leader_only=definition.leader_only,
         )
+    for key, subset in definition.subsets.items():
+        services[f"{name}.{key}"] = replace(
+            definition,
+            registry_path=definition.registry_path or f"services/{name}",
+            also_register=(),
+            proxy=None if definition.proxy is None else _without_clients(name, definition.proxy),
+            ports={},
+            subsets={},
+            where=(*definition.where, *subset.where),
+        )
     return services
+
+
+def claims(name: str, definition: ServiceDefinition) -> Mapping[str, str]:
+    """The services beside itself that a definition stands for, each with the key that says so."""
+    keys = [("ports", port) for port in definition.ports] + [("subsets", subset) for subset in definition.subsets]
+    return {f"{name}.{key}": f"{group}.{key}" for group, key in keys}
+
+
+def _without_exclusive(definition: ServiceDefinition) -> ServiceDefinition:
+    """The service that is left when its subsets have their instances for themselves where they are to."""
+    taken = [condition for subset in definition.subsets.values() if subset.exclusive for condition in subset.where]
+    if not taken:
+        return definition
+    return replace(definition, where=(*definition.where, *(replace(one, negate=not one.negate) for one in taken)))
+
+
+def _without_clients(name: str, proxy: Proxy) -> Proxy | None:
+    """How a subset of a service is offered: by routes and splits alone, which mode tcp has none of."""
+    if proxy.mode == "tcp":
+        return None
+    health = proxy.health
+    if health.path is not None and health.host is None:
+        health = replace(health, host=name)
+    return replace(
+        proxy,
+        listen=(),
+        also_listen=(),
+        routes=(),
+        split=(),
+        split_by=None,
+        limits=replace(proxy.limits, clients=None, rate=None),
+        raw=replace(proxy.raw, frontend=()),
+        health=health,
+    )
 
 
 def parent_name(name: str) -> str:

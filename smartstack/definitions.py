@@ -7,13 +7,13 @@ unreadable or emptied directory, and through a restart (by a copy of its text in
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from smartstack.definition import ServiceDefinition, expand, parent_name
+from smartstack.definition import ServiceDefinition, claims, expand, parent_name
 from smartstack.errors import ConfigError, Problem, SmartStackError
 from smartstack.file_text import NO_FINGERPRINT, Fingerprint, fingerprint, read_file, reason
 from smartstack.instance import NAME
@@ -52,8 +52,8 @@ class DefinitionsView:
 class _Known:
     """One file's service. `digest` is of the text of `definition`; `unsaved` is that text while it is not on disk.
 
-    `services` are what the definition stands for; `claims` the ports' services of the last text that could be read,
-    also while it is not taken because somebody else has one of them.
+    `services` are what the definition stands for; `claims` those beside itself of the last text that could be read
+    (with the keys that say so), also while it is not taken because somebody else has one of them.
     """
 
     path: str = ""
@@ -63,7 +63,7 @@ class _Known:
     problems: tuple[Problem, ...] = ()
     unsaved: bytes | None = None
     services: Mapping[str, ServiceDefinition] = field(default_factory=dict)
-    claims: Collection[str] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
 
     def take(self, name: str, definition: ServiceDefinition, digest: bytes) -> None:
         self.definition, self.digest = definition, digest
@@ -211,9 +211,9 @@ class Definitions:
         digest = hashlib.sha256(data).digest()
         definition = known.definition if digest == known.digest else None
         if definition is None:
-            known.claims = ()
+            known.claims = {}
             definition = self._definition(name, data, known.path)
-        known.claims = expand(name, definition).keys() - {name}
+        known.claims = claims(name, definition)
         self._agree(name, known.claims, everyone, files)
         if definition is not known.definition:
             known.take(name, definition, digest)
@@ -222,7 +222,7 @@ class Definitions:
         known.problems = ()
 
     def _agree(
-        self, name: str, claims: Collection[str], everyone: dict[str, _Known], files: Mapping[str, list[str]]
+        self, name: str, claimed: Mapping[str, str], everyone: dict[str, _Known], files: Mapping[str, list[str]]
     ) -> None:
         """Raises ConfigError when a port of this service has a file of its own, or this service is a port of another:
         whoever was there first stays, and both are asked again until one of the two places is gone."""
@@ -230,16 +230,16 @@ class Definitions:
         problems = [
             Problem(
                 path=known.path,
-                key=f"ports.{claim.removeprefix(f'{name}.')}",
+                key=claimed[claim],
                 message=f"is the service {claim}, and so is {os.path.basename(files[claim][0])}; delete one of them",
             )
-            for claim in sorted(claims)
+            for claim in sorted(claimed)
             if claim in files
         ]
         if parent in files and name in {*everyone[parent].claims, *everyone[parent].services}:
-            port = f"ports.{name.removeprefix(f'{parent}.')}"
+            key = everyone[parent].claims.get(name, f"ports.{name.removeprefix(f'{parent}.')}")
             file = os.path.basename(files[parent][0])
-            message = f"is the service {name}, and so is {port} in {file}; delete one of them"
+            message = f"is the service {name}, and so is {key} in {file}; delete one of them"
             problems.append(Problem(path=known.path, message=message))
         if problems:
             known.fingerprint = NO_FINGERPRINT
@@ -249,9 +249,9 @@ class Definitions:
         """What a text says, with paths below the directory of definitions, also when it is the copy that is read."""
         tree = load(data, path, self._env)
         definition = validate(ServiceDefinition, tree, path=path, families=self._families)
-        too_long = [port for port in definition.ports if not NAME.fullmatch(f"{name}.{port}")]
+        too_long = [key for service, key in claims(name, definition).items() if not NAME.fullmatch(service)]
         if too_long:
-            raise ConfigError([_too_long(port, tree, path) for port in too_long])
+            raise ConfigError([_too_long(key, tree, path) for key in too_long])
         return anchored(definition, os.path.abspath(self._directory))
 
     def _forget(self, name: str, known: dict[str, _Known]) -> Problem | None:
@@ -318,15 +318,17 @@ def short_path(path: str) -> str:
     return os.path.join(directory, short(file))
 
 
-def _too_long(port: str, tree: Node, path: str) -> Problem:
-    ports = tree.entries["ports"].value if isinstance(tree, Table) else None
-    entry = ports.entries[port] if isinstance(ports, Table) else None
+def _too_long(key: str, tree: Node, path: str) -> Problem:
+    group, _, name = key.partition(".")
+    named = tree.entries[group].value if isinstance(tree, Table) else None
+    entry = named.entries[name] if isinstance(named, Table) else None
+    what = "service and port" if group == "ports" else "service and subset"
     return Problem(
         path=path,
         line=entry.line if entry else 0,
         column=entry.column if entry else 0,
-        key=f"ports.{short(port)}",
-        message="is too long: the names of service and port have at most 100 characters, with the dot between them",
+        key=f"{group}.{short(name)}",
+        message=f"is too long: the names of {what} have at most 100 characters, with the dot between them",
     )
 
 

@@ -2,8 +2,9 @@
 
 A field is `name: Annotated[type, "what it means", Form(...)] = default`. The text is the description that an editor
 shows. `Form` is there for what the type alone cannot say (a duration, an address); `OneOf` for a mapping whose `type`
-key picks the model. The types that need neither: int, float, str, bool, Literal, `X | None`, another model,
-`tuple[X, ...]` (a YAML list) and `Mapping[str, X]`, whose keys are names, or what the form of an annotated `str` says.
+key picks the model; `OFF` where the word `off` may stand for no model. The types that need none of these: int, float,
+str, bool, Literal, `X | None`, another model, `tuple[X, ...]` (a YAML list) and `Mapping[str, X]`, whose keys are names,
+or what the form of an annotated `str` says.
 
 A model may have a method `problems(self) -> Iterable[tuple[str, str]]` for rules that take several keys: pairs of
 a dotted key, seen from the model (empty: the model itself), and what is wrong.
@@ -51,6 +52,14 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
+class Off:
+    """The word `off` may stand in place of a mapping, and means None; an empty value does not."""
+
+
+OFF = Off()
+
+
+@dataclass(frozen=True, slots=True)
 class OneOf:
     """A mapping whose `type` key names one of the models registered for `family` (see `validate`)."""
 
@@ -70,6 +79,7 @@ class Kind:
     description: str = ""
     form: Form | None = None
     one_of: OneOf | None = None
+    off: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +93,7 @@ class ModelField:
 
 def kind_of(hint: Any) -> Kind:
     """Take an annotation apart."""
-    description, form, one_of = "", None, None
+    description, form, one_of, off = "", None, None, False
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
         for extra in extras:
@@ -94,6 +104,8 @@ def kind_of(hint: Any) -> Kind:
                     form = extra
                 case OneOf():
                     one_of = extra
+                case Off():
+                    off = True
     null = False
     if get_origin(hint) in (Union, types.UnionType):
         kinds = get_args(hint)
@@ -107,8 +119,9 @@ def kind_of(hint: Any) -> Kind:
                 description=description or inner.description,
                 form=form or inner.form,
                 one_of=one_of or inner.one_of,
+                off=off or inner.off,
             )
-    return Kind(type=hint, null=null, description=description, form=form, one_of=one_of)
+    return Kind(type=hint, null=null, description=description, form=form, one_of=one_of, off=off)
 
 
 def model_fields(model: Any) -> tuple[ModelField, ...]:

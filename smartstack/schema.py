@@ -58,7 +58,7 @@ def _value(kind: Kind) -> dict[str, Any]:
     if choices[0].get("type") not in ("object", "array") and "$ref" not in choices[0]:
         choices.append(_VARIABLE)
     if kind.null and (kind.form is None or kind.form.null):
-        choices.append({"type": "null"})
+        choices.append({"const": "off"} if kind.off else {"type": "null"})
     return choices[0] if len(choices) == 1 else {"anyOf": choices}
 
 

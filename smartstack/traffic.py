@@ -16,6 +16,8 @@ from smartstack.forms import (
     between,
     duration,
 )
+from smartstack.model import OFF
+from smartstack.shifting import DEFAULT_BUDGET, NO_LIMITS, Limits, RetryBudget, Split, Stick, split_problems
 from smartstack.traffic_forms import (
     CALLER,
     HEADER_VALUE,
@@ -76,24 +78,6 @@ class Hash:
             yield "name", f"is missing: the name of the {self.by}"
         if not named and self.name is not None:
             yield "name", f"has no meaning for by: {self.by}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much at once; what is beyond waits in a queue, for timeouts.queue at most."""
-
-    instance: Annotated[int | None, "requests (tcp: connections) at one instance", between(1, 1_000_000)] = None
-    instance_queue: Annotated[
-        int | None,
-        "that wait for an instance which a cookie or hash picked; beyond: another instance, or 503 for a hash",
-        between(1, 1_000_000),
-    ] = None
-    clients: Annotated[int | None, "client connections of the service", between(1, 1_000_000)] = None
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        """Rules over several keys: the dotted key, and what is wrong."""
-        if self.instance is None and self.instance_queue is not None:
-            yield "instance_queue", "has no meaning without instance: nothing waits where there is no limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +217,10 @@ class Proxy:
         "504",
     )
     retry_all_methods: Annotated[bool, "POST and the like too, which may then take effect twice"] = False
-    limits: Annotated[Limits, "how much at once"] = Limits()
+    retry_budget: Annotated[RetryBudget | None, "how many requests are sent again; off: any number", OFF] = (
+        DEFAULT_BUDGET
+    )
+    limits: Annotated[Limits, "how much at once"] = NO_LIMITS
     slow_start: Annotated[
         float | None, "an instance that joins or comes back gets its full share after this", duration("1s")
     ] = None
@@ -244,6 +231,8 @@ class Proxy:
     health: Annotated[Health, "HAProxy's own check of the instances"] = Health()
     sticky: Annotated[Sticky | None, "a client comes back to the instance that it had"] = None
     routes: Annotated[tuple[Route, ...], "requests for other services, or with their own time-out"] = ()
+    split: Annotated[tuple[Split, ...], "shares of the requests that other services answer"] = ()
+    split_by: Annotated[Stick | None, "absent: chance decides for each request"] = None
     paths: Annotated[
         tuple[Annotated[str, PATH_TEMPLATE], ...],
         "the paths that are told apart in figures: /users/{id} is one, /static/* is all below; absent: none",
@@ -269,10 +258,13 @@ class Proxy:
         for index, bind in enumerate(self.also_listen):
             if bind.address in self.addresses[: len(self.listen) + index]:
                 yield "also_listen", f"has {bind.address}, which is an address of the service already"
+        yield from split_problems(self.split, self.split_by)
         yield from self._path_problems()
         if not self.addresses:
             for key, value in (
                 ("routes", self.routes),
+                ("split", self.split),
+                ("limits.rate", self.limits.rate),
                 ("raw.frontend", self.raw.frontend),
                 ("limits.clients", self.limits.clients),
             ):
@@ -297,8 +289,21 @@ class Proxy:
                 "hash is by what stands in requests, which mode tcp does not see; source is by the client",
             )
         plain = Proxy()
-        for key in ("routes", "paths", "sticky", "retry_on", "retry_all_methods", "keep_alive", "reuse"):
+        for key in (
+            "routes",
+            "split",
+            "paths",
+            "sticky",
+            "retry_on",
+            "retry_all_methods",
+            "retry_budget",
+            "keep_alive",
+            "reuse",
+        ):
             if getattr(self, key) != getattr(plain, key):
                 yield key, "is about requests, which mode tcp does not see"
+        for limit in ("queue", "rate"):
+            if getattr(self.limits, limit) is not None:
+                yield f"limits.{limit}", "is about requests, which mode tcp does not see"
         if self.health.observe == "answers":
             yield "health.observe", "answers are HTTP, which mode tcp does not see"

@@ -73,14 +73,17 @@ class _Reader:
         """What a node means for an annotation, or _NOTHING when that is reported."""
         if isinstance(node, Bad):
             return _NOTHING
-        is_null = isinstance(node, Scalar) and node.value is None
-        if is_null and kind.null and (kind.form is None or kind.form.null):
+        empty = "off" if kind.off else None
+        is_empty = isinstance(node, Scalar) and node.value == empty
+        if is_empty and kind.null and (kind.form is None or kind.form.null):
             return None
         if kind.form is not None:
             return self._formed(kind, node, key)
         if kind.one_of is not None:
             return self._one_of(kind.one_of.family, node, key)
         if is_dataclass(kind.type) and isinstance(kind.type, type):
+            if kind.off and isinstance(node, Scalar):
+                return self.report(node, key, "must be a mapping of keys and values, or off", show(node))
             return self.model(kind.type, node, key)
         origin = get_origin(kind.type)
         if origin is tuple:

@@ -10,6 +10,7 @@ from smartstack.maintenance import read_terms
 from smartstack.responses import Question, Response, json_response, text_response
 from synapse.holds import DEFAULT_SECONDS
 from synapse.orders import Accept, HoldOrder, LetGo, LookAt, Order
+from synapse.shift_actions import shift_actions
 from synapse.status import Snapshot, describe
 
 
@@ -45,7 +46,8 @@ def actions(inbox: Inbox[Order], wall: Callable[[], float] = time.time) -> dict[
         take_only(arguments, "service")
         return json_response(200, inbox.ask(Accept(service=_text(arguments, "service"))))
 
-    return {"/hold": hold, "/unhold": unhold, "/accept": accept, "/log-level": log_level_action}
+    own = {"/hold": hold, "/unhold": unhold, "/accept": accept, "/log-level": log_level_action}
+    return {**own, **shift_actions(inbox, wall)}
 
 
 def explanation(inbox: Inbox[Order]) -> Question:

@@ -19,8 +19,23 @@ _RETRY_WORDS = {
     "timeout": "response-timeout",
     "junk": "junk-response",
 }
+_BUDGET_SECONDS = 10
+"""For how long retries that were not used may be saved up, as Linkerd's."""
+
 _OBSERVED = {"connections": "layer4", "answers": "layer7"}
 _PROXY_PROTOCOL = {"v1": "send-proxy", "v2": "send-proxy-v2"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The retries that a service has left, in thousandths: `earned` for each request, `earned_per_ms` beside that, at
+    most what comes of 10 s of either. `left` and `at` are variables of the process: how many, and when that was."""
+
+    left: str
+    at: str
+    earned: int
+    earned_per_ms: int
+    seconds: int = _BUDGET_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +44,10 @@ class Backend:
 
     `balance`, `hash_type` and `retries` are what follows these words; `load_limit` is the `hash-balance-factor`.
     `retry_on` is what a request is sent again for, and only if it has one of `retry_methods`, or any method where that
-    is empty.
+    is empty; and only while there is some of its `budget`, None: always.
     `cookie` is what follows the word, `cookie_key` the secret of its values: that of the service, on every host, so
     that a client keeps its instance when it comes by another host. `health_host` is the Host header of the health
-    check. `server` are the words of every server line.
+    check. `no_place` is what a request is told that comes to no instance. `server` are the words of every server line.
     """
 
     balance: str
@@ -41,9 +56,11 @@ class Backend:
     retries: int
     retry_on: str
     retry_methods: str
+    budget: Budget | None
     cookie: str
     cookie_key: str
     health_host: str
+    no_place: str
     server: str
 
 
@@ -65,9 +82,11 @@ def backend(name: str, proxy: Proxy, version: tuple[int, int], *, backups: bool 
         retries=retries,
         retry_on=retry_on,
         retry_methods="" if proxy.retry_all_methods or not retry_on else " ".join(IDEMPOTENT),
+        budget=_budget(name, proxy) if retry_on not in ("", "none") and version >= (2, 5) else None,
         cookie=_cookie(proxy),
         cookie_key=name if proxy.sticky else "",
         health_host=proxy.health.host or name,
+        no_place=_no_place(name, proxy),
         server=" ".join(_server(proxy, errors, by_address=on_ring and version >= (3, 0))),
     )
 
@@ -89,6 +108,25 @@ def _hash(by: Hash) -> str:
 def _retry_on(proxy: Proxy) -> str:
     # In the definition's order, each once; HAProxy wants a word, and `none` means none.
     return " ".join(dict.fromkeys(_RETRY_WORDS.get(each, each) for each in proxy.retry_on)) or "none"
+
+
+def _budget(name: str, proxy: Proxy) -> Budget | None:
+    if proxy.retry_budget is None:
+        return None
+    # Names of variables have no '-'.
+    service = name.replace("_", "__").replace("-", "_d")
+    return Budget(
+        left=f"proc.retries_left.{service}",
+        at=f"proc.retries_at.{service}",
+        earned=round(proxy.retry_budget.ratio * 1000),
+        earned_per_ms=proxy.retry_budget.floor,
+    )
+
+
+def _no_place(name: str, proxy: Proxy) -> str:
+    if proxy.limits.instance is None:
+        return f"no connection to an instance of {name}"
+    return f"no free place at an instance of {name} within {milliseconds(proxy.timeouts.queue)}, or no connection"
 
 
 def _cookie(proxy: Proxy) -> str:

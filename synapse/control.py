@@ -12,7 +12,9 @@ from synapse.drift import Drift, Kind
 from synapse.haproxy.answers import Info
 from synapse.haproxy.certificates import Certificates
 from synapse.haproxy.errors import HAProxyAway
+from synapse.haproxy.maps import LiveMap
 from synapse.haproxy.owner import HAProxy
+from synapse.live_map import Entries, entries
 from synapse.lookout import FOREIGN_FILE, Lookout
 from synapse.metrics import Metrics
 from synapse.offers import Offer
@@ -20,6 +22,7 @@ from synapse.plan import Plan, plan
 from synapse.proxy import Observed, Slot
 from synapse.reasons import Cause, Reason, distrust
 from synapse.reload import Reloader
+from synapse.shifts import NOTHING_SAID, Shifts
 from synapse.tls import tls_files
 from synapse.wanted import Wanted, Wanting
 
@@ -47,8 +50,8 @@ class Controller:
     """Keeps one HAProxy in step. For one thread only.
 
     `error` says what keeps HAProxy from being as it should be, None when nothing does. `observed` is HAProxy as it
-    answered last, None when it was not running or did not answer. Unless it `acts`, it only looks, also where HAProxy
-    cannot be reached.
+    answered last, None when it was not running or did not answer. `shifts` is what operators said of shares and faults.
+    Unless it `acts`, it only looks, also where HAProxy cannot be reached.
     """
 
     def __init__(
@@ -59,22 +62,26 @@ class Controller:
         wanting: Wanting,
         reloader: Reloader,
         certificates: Certificates,
+        live_map: LiveMap,
         metrics: Metrics,
         acts: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.error: str | None = None
         self.observed: Observed | None = None
+        self.shifts = NOTHING_SAID
         self.lookout = Lookout(configuration, metrics)
         self._process = process
         self._configuration = configuration
         self._wanting = wanting
         self._reloader = reloader
         self._certificates = certificates
+        self._live_map = live_map
         self._metrics = metrics
         self._acts = acts
         self._clock = clock
         self._wanted: Wanted | None = None
+        self._entries: tuple[Shifts, Entries] | None = None
         self._shown: Mapping[str, Sequence[Slot]] = {}
         self._distrusted: dict[str, str] = {}
         self._pending: set[str] = set()
@@ -96,6 +103,7 @@ class Controller:
         wanted = self._wanting.update(offers, self._pending, observed)
         if everything:
             self._put_right(self.lookout.file())
+            self._live_map.touch()
             self.lookout.surroundings(wanted.services, observed)
         if observed is None:
             return Look(observed=None, wanted=wanted, plan=Plan(reload_reasons=(NOT_RUNNING,)))
@@ -152,10 +160,37 @@ class Controller:
                 self._distrusted["haproxy.cfg"] = FOREIGN_FILE
 
     def act(self, look: Look, offers: Mapping[str, Offer]) -> float | None:
-        """Carry out the plan; answer in how many seconds there is more to do, None when there is not.
+        """Carry out the plan, and keep the live map; answer in how many seconds there is more to do, None when there is
+        not.
 
         What is done at run time never waits for the reload, nor for its failure.
         """
+        problem = self._keep_live_map(look)
+        more = self._carry_out(look, offers)
+        if problem is None:
+            return more
+        self.error = self.error or problem
+        return _RETRY_SECONDS if more is None else min(more, _RETRY_SECONDS)
+
+    def _keep_live_map(self, look: Look) -> str | None:
+        """Bring the file of the live map in step, then the worker's copy; answer what kept them from it.
+
+        First of all, because the next HAProxy reads the file.
+        """
+        if self._entries is None or self._pending or self._entries[0] is not self.shifts:
+            proxies = {name: service.proxy for name, service in look.wanted.services.items()}
+            self._entries = self.shifts, entries(proxies, self.shifts)
+        try:
+            self._live_map.write(self._entries[1])
+            if look.observed is not None:
+                self.lookout.live_map(self._live_map.tell(look.observed.pid))
+        except HAProxyAway:
+            raise
+        except SmartStackError as error:
+            return f"the live map cannot follow: {error}"
+        return None
+
+    def _carry_out(self, look: Look, offers: Mapping[str, Offer]) -> float | None:
         self._wanted = look.wanted
         problem = self._change_members(look) if look.plan.actions else None
         self._distrusted |= self._renew_certificates(look.wanted)

@@ -14,10 +14,11 @@ from smartstack.validation import hint
 from synapse import holds
 from synapse.haproxy.errors import HAProxyError
 from synapse.offers import Offer
-from synapse.orders import Accept, HoldOrder, LetGo, LookAt, Order
+from synapse.orders import Accept, ClearFault, ClearSplit, FaultOrder, HoldOrder, LetGo, LookAt, Order, SplitOrder
 from synapse.placement import NOTHING_SEEN, Seen
 from synapse.proxy import Observed
 from synapse.selection import Origin
+from synapse.shift_desk import ShiftDesk
 from synapse.status import Snapshot, state_of
 
 HOLDS_FILE = "holds.json"
@@ -34,13 +35,19 @@ class Desk:
 
     `accepted` are the services whose shrunken listing somebody takes at its word in this turn, `asked` those of which
     somebody wants to know how they are now, `held` the addresses that are held on this host, by service; `holds` says
-    who holds them and why.
+    who holds them and why; `shifts` takes what is ordered of shares and faults.
     """
 
     def __init__(
-        self, inbox: Inbox[Order], store: MaintenanceStore, log: EventLog, wall: Callable[[], float] = time.time
+        self,
+        inbox: Inbox[Order],
+        store: MaintenanceStore,
+        shifts: ShiftDesk,
+        log: EventLog,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.inbox = inbox
+        self.shifts = shifts
         self.accepted: set[str] = set()
         self.asked: set[str] = set()
         self._store = store
@@ -54,12 +61,13 @@ class Desk:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why it is not known what was held before this start."""
-        return () if self._store.problem is None else (self._store.problem,)
+        """Why it is not known what was held or ordered before this start."""
+        return tuple(problem for problem in (self._store.problem, self.shifts.problem) if problem is not None)
 
     def work(self, offers: Mapping[str, Offer], eyes: Eyes) -> None:
         """Carry out what was asked, and end what has run out."""
         self._expire()
+        self.shifts.expire()
         self.accepted.clear()
         self.asked.clear()
         self._before.clear()
@@ -70,9 +78,10 @@ class Desk:
                 envelope.refuse(error)
 
     def due_in(self) -> float | None:
-        """In how many seconds a hold runs out, None when none will."""
+        """In how many seconds a hold or a fault runs out, None when none will."""
         until = next_expiry(self.holds)
-        return None if until is None else max(0.0, until - self._wall())
+        dues = [None if until is None else max(0.0, until - self._wall()), self.shifts.due_in()]
+        return min((due for due in dues if due is not None), default=None)
 
     def answer(self, snapshot: Snapshot) -> None:
         """The turn is done: answer whoever asked in it."""
@@ -85,7 +94,7 @@ class Desk:
         if isinstance(order, LookAt):
             self.asked |= {order.service} & offers.keys()
             return order
-        if order.service not in offers and not (isinstance(order, LetGo) and order.service in self.held):
+        if order.service not in offers and not self._ends_something(order):
             raise SmartStackError(f"{order.service!a} is no service of this host{hint(order.service, offers)}")
         self.asked |= {order.service} & offers.keys()
         match order:
@@ -98,7 +107,21 @@ class Desk:
                 return self._hold(order, offers[order.service], eyes)
             case LetGo():
                 return self._let_go(order)
+            case _:
+                return self.shifts.do(order, offers)
         return order
+
+    def _ends_something(self, order: Order) -> bool:
+        """Whether it ends what was ordered while its service was one of this host."""
+        match order:
+            case LetGo(service=service):
+                return service in self.held
+            case ClearSplit(service=service):
+                return service in self.shifts.said.splits
+            case ClearFault(service=service):
+                return service in self.shifts.said.faults
+            case _:
+                return False
 
     def _hold(self, order: HoldOrder, offer: Offer, eyes: Eyes) -> HoldOrder:
         held = self.held.get(order.service, frozenset())
@@ -146,6 +169,10 @@ class Desk:
                     "state": state_of(address, snapshot.observed, service),
                     "error": snapshot.error,
                 }
+            case FaultOrder(fault=fault):
+                return {"service": fault.service, "until": fault.until, "words": fault.words, "error": snapshot.error}
+            case SplitOrder() | ClearSplit() | ClearFault():
+                return {"service": done.service, "error": snapshot.error}
 
     def _change(self, changed: Maintenances) -> None:
         """Raises SmartStackError, and changes nothing, when they cannot be kept for the next start."""

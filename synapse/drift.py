@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     STATE = "state"
     SERVER = "server"
     FILE = "file"
+    MAP = "map"
     PROCESS = "process"
 
 

@@ -12,6 +12,7 @@ from synapse import holds
 from synapse.members import Change, member_changes
 from synapse.offers import Offer
 from synapse.selection import Origin
+from synapse.shifts import percent_text
 from synapse.status import Snapshot
 
 _NAMED = 5
@@ -88,7 +89,7 @@ def news(before: Snapshot | None, after: Snapshot, changed: Collection[str]) -> 
                 found.append(turn.event(Kind.DEFINITION, "the service is gone", "nobody defines or uses it here", name))
         else:
             found += _service(turn, name, old, new)
-    return [*found, *_holds(turn), *_haproxy(turn), *_age(turn)]
+    return [*found, *_holds(turn), *_shifts(turn), *_haproxy(turn), *_age(turn)]
 
 
 def grouped(events: Iterable[Event]) -> list[tuple[Event, tuple[str, ...]]]:
@@ -242,6 +243,26 @@ def _holds(turn: _Turn) -> Iterator[Event]:
             elif held[address] != was.get(address):
                 by = f" ({held[address].owner})" if held[address].owner else ""
                 yield turn.event(Kind.HOLD, f"{address} is held on this host", f"{held[address].reason}{by}", service)
+
+
+def _shifts(turn: _Turn) -> Iterator[Event]:
+    if turn.before is None or turn.before.shifts is turn.after.shifts:
+        return
+    now, before = turn.after.shifts, turn.before.shifts
+    for service in sorted(now.splits.keys() | before.splits.keys()):
+        said = now.splits.get(service)
+        if said is None:
+            yield turn.event(Kind.SPLIT, "shares go by the definition again", service=service)
+        elif said != before.splits.get(service):
+            told = ", ".join(f"{to} {percent_text(share)}" for to, share in sorted(said.items()))
+            yield turn.event(Kind.SPLIT, f"shares of the requests: {told}", "an operator says so", service)
+    for service in sorted(now.faults.keys() | before.faults.keys()):
+        fault = now.faults.get(service)
+        if fault is None:
+            yield turn.event(Kind.FAULT, "no requests fail on purpose any more", service=service)
+        elif fault != before.faults.get(service):
+            what = f"requests fail on purpose: {fault.words}"
+            yield turn.event(Kind.FAULT, what, fault.owner, service, Level.WARNING)
 
 
 def _haproxy(turn: _Turn) -> Iterator[Event]:

@@ -45,6 +45,8 @@ def with_dead_ends(text: str, absent: Mapping[str, str]) -> str:
         before, name, condition = match.groups()
         if name not in absent:
             return match[0]
+        if f"nbsrv({name})" in condition:
+            return f"{before}# no share goes to {name}, {absent[name]}"
         words = f"this request is for {name}, {absent[name]}"
         return f'{before}http-request return status 503 content-type text/plain string "{words}\\n"{condition}'
 

@@ -61,8 +61,9 @@ def ordered(routes: Sequence[Route]) -> list[Route]:
 
 
 def leads_to(name: str, proxy: Proxy) -> frozenset[str]:
-    """The other services that the routes of this one lead to."""
-    return frozenset(route.to for route in proxy.routes if route.to is not None and route.to != name)
+    """The other services that the routes and splits of this one lead to."""
+    routed = {route.to for route in proxy.routes if route.to is not None}
+    return frozenset({*routed, *(split.to for split in proxy.split)} - {name})
 
 
 def obstacle(definition: ServiceDefinition | None, proxy: Proxy | None) -> str | None:

@@ -52,6 +52,11 @@ class Lookout:
         self._file_was_foreign = True
         return self._record([Drift(kind=Kind.FILE, what=edited)])
 
+    def live_map(self, count: int) -> None:
+        """So many entries of the live map had been changed past synapse, and were put right."""
+        if count:
+            self._record([Drift(kind=Kind.MAP, what=f"{count} of the live map's entries were not synapse's")])
+
     def surroundings(self, services: Mapping[str, Service], observed: Observed | None) -> None:
         """Count old workers, and see who else listens at the addresses of these services."""
         relatives = None if observed is None else family(observed.pid, self._configuration.path)

@@ -14,6 +14,7 @@ from synapse.control import FILE_QUIET_SECONDS, Controller, Look
 from synapse.desk import Desk, holds_store
 from synapse.haproxy.certificates import Certificates
 from synapse.haproxy.errors import HAProxyError
+from synapse.haproxy.maps import LiveMap
 from synapse.metrics import Metrics
 from synapse.offers import Offers, Surroundings
 from synapse.orders import Order
@@ -27,6 +28,7 @@ from synapse.reload import Reloader
 from synapse.render import Renderer, TemplateError
 from synapse.selection import Origin
 from synapse.settings import HAProxySettings, Settings
+from synapse.shift_desk import ShiftDesk, ShiftStore
 from synapse.sources import Sources
 from synapse.status import Snapshot
 from synapse.store import Store
@@ -115,12 +117,14 @@ class Synapse:
             wanting=self._wanting,
             reloader=self._reloader,
             certificates=self._certificates,
+            live_map=LiveMap(ours.live, self.process.runtime.ask, mode=ours.mode),
             metrics=self.metrics,
             acts=acts,
         )
         self._watcher = Watcher(self.controller, self.process.runtime)
         self.sources = Sources(settings)
-        self.desk = Desk(Inbox[Order](wake.ring), holds_store(settings.state_directory, writes=acts), log)
+        shifts = ShiftDesk(ShiftStore(settings.state_directory, writes=acts), ours.live, log)
+        self.desk = Desk(Inbox[Order](wake.ring), holds_store(settings.state_directory, writes=acts), shifts, log)
         self._propagation = Propagation(wake.ring, self.metrics.propagation_seconds.observe)
         self.publisher = Publisher(settings.state_directory, self._store, log, wake.ring)
         for problem in self._store.problems:
@@ -147,6 +151,7 @@ class Synapse:
             self._certificates.touch()
             changed = self._take_settings()
         self.desk.work(self.offers.by_name, self.controller)
+        self.controller.shifts = self.desk.shifts.said
         self._propagation.reading()
         changed |= self.look_up()
         self.telemetry.look(self.offers.by_name, changed, everything=everything)
@@ -330,6 +335,7 @@ class Synapse:
             stale=self.publisher.stale,
             certificates=tuple(self._certificates.states.values()),
             holds=self.desk.holds,
+            shifts=self.desk.shifts.said,
         )
         self.publisher.publish(self.snapshot, self.configuration.settings, changed)
         self._teller.tell(self.snapshot, changed)

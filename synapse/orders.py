@@ -1,7 +1,10 @@
 """What people may ask of a running synapse. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from synapse.shifts import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,4 +42,40 @@ class LookAt:
     service: str
 
 
-Order: TypeAlias = Accept | HoldOrder | LetGo | LookAt
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitOrder:
+    """Send these shares of a service's requests to these targets, in parts of 10,000, whatever the definition says.
+    A target as it was typed: its name, or a subset's own name alone."""
+
+    service: str
+    shares: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearSplit:
+    """Let a service's definition say its shares again."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultOrder:
+    """Have requests fail on purpose."""
+
+    fault: Fault
+
+    @property
+    def service(self) -> str:
+        """Whose requests."""
+        return self.fault.service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearFault:
+    """End a service's fault."""
+
+    service: str
+
+
+ShiftOrder: TypeAlias = SplitOrder | ClearSplit | FaultOrder | ClearFault
+Order: TypeAlias = Accept | HoldOrder | LetGo | LookAt | ShiftOrder

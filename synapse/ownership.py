@@ -15,6 +15,7 @@ from synapse.haproxy.runtime import Runtime
 from synapse.pacing import Pace
 from synapse.render import Renderer
 from synapse.settings import HAProxySettings, Settings
+from synapse.switches import Live, delays
 from synapse.telemetry.line import Feed
 
 OWN_MODE = 0o600
@@ -25,12 +26,13 @@ EXTERNAL_MODE = 0o640
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
     """A HAProxy, the file that synapse writes for it, and what it can do. `certificates` is the directory in which it
-    finds the content of certificate files; `mode` is what that has, and the file."""
+    finds the content of certificate files, `live` what else it reads; `mode` is what these have, and the file."""
 
     process: HAProxy
     file: ConfigurationFile
     capabilities: Capabilities
     certificates: str
+    live: Live
     mode: int
 
     def renderer(self, settings: HAProxySettings, feed: Feed | None, caller: str | None) -> Renderer:
@@ -45,6 +47,7 @@ class Ownership:
             certificates=self.certificates,
             feed=feed,
             caller=caller,
+            live=self.live,
         )
 
 
@@ -69,12 +72,14 @@ def take(settings: Settings, ring: Callable[[], None]) -> Ownership:
     )
     capabilities = program.probe(binary)
     certificates = str(Path(settings.state_directory) / "certificates")
+    live = _live(settings, capabilities)
     if haproxy.owner == "synapse":
         return Ownership(
             process=HAProxyProcess(binary, places, ring),
             file=ConfigurationFile(places.configuration, binary, mode=OWN_MODE),
             capabilities=capabilities,
             certificates=certificates,
+            live=live,
             mode=OWN_MODE,
         )
     file = ConfigurationFile(places.configuration, binary, haproxy.files, EXTERNAL_MODE)
@@ -82,5 +87,20 @@ def take(settings: Settings, ring: Callable[[], None]) -> Ownership:
     commands = Commands(reload=haproxy.reload, start=haproxy.start)
     process = ExternalHAProxy(runtime, places.configuration, commands, ring)
     return Ownership(
-        process=process, file=file, capabilities=capabilities, certificates=certificates, mode=EXTERNAL_MODE
+        process=process,
+        file=file,
+        capabilities=capabilities,
+        certificates=certificates,
+        live=live,
+        mode=EXTERNAL_MODE,
     )
+
+
+def _live(settings: Settings, capabilities: Capabilities) -> Live:
+    directory = Path(settings.state_directory)
+    path, allowed = str(directory / "haproxy.map"), settings.faults == "allowed"
+    if not allowed:
+        return Live(path=path)
+    lua = str(directory / "haproxy.lua") if capabilities.has(Capability.LUA) else ""
+    delay, needed = delays(capabilities.version, lua)
+    return Live(path=path, faults=True, delay=delay, lua=needed)

@@ -46,7 +46,9 @@ class Problems:
 
     def _of(self, name: str, proxy: Proxy, absent: Mapping[str, str]) -> tuple[Problem, ...]:
         known = self._configuration.view.definitions
-        return tuple(self._provenance.dead_end(name, proxy, to, _words(to, why, known)) for to, why in absent.items())
+        return tuple(
+            self._provenance.dead_end(name, proxy, to, _words(proxy, to, why, known)) for to, why in absent.items()
+        )
 
 
 def dead_ends(configuration: LiveConfiguration[Settings]) -> Iterator[Problem]:
@@ -59,9 +61,11 @@ def dead_ends(configuration: LiveConfiguration[Settings]) -> Iterator[Problem]:
     for name, definition in sorted(used.items()):
         if definition.proxy is not None:
             for to, why in routing.absent(name, definition.proxy).items():
-                yield provenance.dead_end(name, definition.proxy, to, _words(to, why, known))
+                yield provenance.dead_end(name, definition.proxy, to, _words(definition.proxy, to, why, known))
 
 
-def _words(to: str, why: str, known: Collection[str]) -> str:
+def _words(proxy: Proxy, to: str, why: str, known: Collection[str]) -> str:
     meant = "" if to in known else hint(to, known)
-    return f"leads to {to}, {why}; requests for it are answered 503{meant}"
+    routed = any(route.to == to for route in proxy.routes)
+    done = "requests for it are answered 503" if routed else "its share of the requests stays here"
+    return f"leads to {to}, {why}; {done}{meant}"

@@ -189,9 +189,16 @@ class Provenance:
         return str(self._problem(service, address_key(why, proxy), why))
 
     def dead_end(self, service: str, proxy: Proxy, to: str, message: str) -> Problem:
-        """What is wrong with where routes of a service lead, with the place of the first that leads there."""
-        index = next(index for index, route in enumerate(proxy.routes) if route.to == to)
-        return self._problem(service, Key(name=f"routes[{index}].to"), message)
+        """What is wrong with where routes of a service lead, or its splits, with the place of the first that leads
+        there."""
+        leading = (
+            (key, index)
+            for key in ("routes", "split")
+            for index, each in enumerate(getattr(proxy, key))
+            if each.to == to
+        )
+        key, index = next(leading)
+        return self._problem(service, Key(name=f"{key}[{index}].to"), message)
 
     def named(self, service: str, key: str, why: str) -> str:
         """What is wrong with what a key names, and the file and line of that key."""

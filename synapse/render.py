@@ -30,6 +30,7 @@ from synapse.proxy import (
 )
 from synapse.quarantine import Candidate
 from synapse.settings import HAProxySettings
+from synapse.switches import IN_PLACE, Live, switches
 from synapse.telemetry.line import Feed
 from synapse.tls import in_place
 
@@ -58,10 +59,11 @@ class Renderer:
         certificates: str = "",
         feed: Feed | None = None,
         caller: str | None = None,
+        live: Live = IN_PLACE,
     ) -> None:
         """For a HAProxy of this version, which was built with `tls` or not, which reads what it needs of certificates
         in that directory, and which tells `feed` of each request. `caller` is what instances are told of who calls
-        where nothing is known."""
+        where nothing is known; `live` is what HAProxy finds in its live map."""
         directories = [str(Path(haproxy_templates.__path__[0]))]
         if settings.templates is not None:
             if not Path(settings.templates).is_dir():
@@ -87,6 +89,7 @@ class Renderer:
         self._certificates = certificates
         self._feed = feed
         self._caller = caller
+        self._live = live
 
     def global_part(self, description: str) -> str:
         """The `global` and `defaults` sections. Raises `TemplateError`."""
@@ -97,6 +100,7 @@ class Renderer:
             haproxy=self._settings,
             version=self._version,
             tls=self._tls,
+            lua=self._live.lua,
         )
 
     def check(self) -> None:
@@ -117,6 +121,7 @@ class Renderer:
             proxy=proxy,
             binds=front.binds,
             frontend=front,
+            switches=switches(service.name, proxy, service.absent, self._live),
             feed=self._feed,
             backend=backend(service.name, proxy, self._version, backups=service.backups > 0),
             slots=slot_lines(service, seats),

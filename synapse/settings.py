@@ -25,6 +25,7 @@ from smartstack.model import Form
 from smartstack.registry.options import NOBODY, ZooKeeperOptions
 from smartstack.traffic_forms import CALLER
 
+Faults = Literal["off", "allowed"]
 OnStop = Literal["keep", "stop"]
 Owner = Literal["synapse", "external"]
 OutputFormat = Literal["json", "env", "template"]
@@ -209,6 +210,7 @@ class Settings:
     telemetry: Annotated[TelemetrySettings, "what is known of each request"] = TelemetrySettings()
     fleet: Annotated[FleetSettings | None, "where other hosts may look at traffic; absent: nowhere"] = None
     prometheus: Annotated[PrometheusSettings | None, "tell a Prometheus on this host whom to ask; absent: none"] = None
+    faults: Annotated[Faults, "whether requests may be made to fail on purpose from this host"] = "off"
     state_directory: Annotated[str, "where synapse keeps what survives a restart", PATH] = "/var/lib/smartstack/synapse"
     run_directory: Annotated[str, "where the HAProxy sockets and the lock are", PATH] = "/run/smartstack/synapse"
     resync_interval: Annotated[float, "how often all is compared again, rung or not", duration("1s", "1h")] = 30.0

@@ -1,7 +1,7 @@
 """What /status tells: the loop's last snapshot, put into words only when somebody asks. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from smartstack.errors import Problem
@@ -11,10 +11,12 @@ from smartstack.registry.protocol import LinkStatus, Listing
 from synapse import holds
 from synapse.drift import DriftRecord
 from synapse.haproxy.commands import command
+from synapse.live_map import shares
 from synapse.offers import Offer
 from synapse.placement import Placed
 from synapse.plan import Plan
 from synapse.proxy import Admin, Observed, Refusal, Slot
+from synapse.shifts import NOTHING_SAID, Shifts
 from synapse.staleness import Stale
 from synapse.tls import TlsState
 
@@ -32,7 +34,8 @@ class Snapshot:
     each service is offered. `error` is what keeps HAProxy from being as it should be. `problems` are by service, ""
     for the host's own file. `needs_restart` names edited settings that only a restart applies. `registry` is the link
     to the main registry, `registries` are those to others that are in use. `missing` are the services on which the
-    registry has not said anything yet. `holds` is what is held on this host.
+    registry has not said anything yet. `holds` is what is held on this host, `shifts` what was
+    ordered of shares and faults.
     """
 
     at: float
@@ -59,6 +62,7 @@ class Snapshot:
     stale: Stale | None = None
     certificates: Sequence[TlsState] = ()
     holds: Maintenances = field(default_factory=dict)
+    shifts: Shifts = NOTHING_SAID
 
 
 def missing(snapshot: Snapshot | None) -> list[str]:
@@ -113,12 +117,41 @@ def describe(snapshot: Snapshot | None, names: Collection[str] | None = None) ->
             for service, each in holds.by_service(snapshot.holds).items()
             for address, hold in each.items()
         ],
+        "splits": {
+            name: splits
+            for name, offer in sorted(snapshot.offers.items())
+            if (splits := _splits(offer, snapshot.shifts.splits.get(name, {})))
+        },
+        "faults": [
+            {**asdict(fault), "percent": fault.percent / 100, "words": fault.words}
+            for _, fault in sorted(snapshot.shifts.faults.items())
+        ],
         "services": {
             name: _service(name, offer, observed, snapshot)
             for name, offer in sorted(snapshot.offers.items())
             if names is None or name in names
         },
     }
+
+
+def _splits(offer: Offer, said: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Where shares of a service's requests go, in percent: as it is, by the definition, and whether an operator says so
+    on this host. What was said of a target that the definition has no more comes last, with none."""
+    proxy = offer.definition.proxy
+    if proxy is None:
+        return []
+    now = shares(proxy, said)
+    defined = shares(proxy, {})
+    gone = [to for to in sorted(said) if to not in now]
+    return [
+        {
+            "to": to,
+            "percent": now.get(to, 0) / 100,
+            "defined": defined[to] / 100 if to in defined else None,
+            "ordered": to in said,
+        }
+        for to in (*now, *gone)
+    ]
 
 
 def state_of(address: str, observed: Observed | None, service: str) -> str:

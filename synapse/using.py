@@ -13,8 +13,12 @@ from synapse.sources.registry import unknown_registries
 def offered(
     definitions: Mapping[str, ServiceDefinition], use: tuple[str, ...] | None
 ) -> Mapping[str, ServiceDefinition]:
-    """The definitions that this host uses; `use` None is all."""
-    return definitions if use is None else {name: definitions[name] for name in use if name in definitions}
+    """The definitions that this host uses, with the subsets of each; `use` None is all."""
+    if use is None:
+        return definitions
+    known = [name for name in use if name in definitions]
+    names = [each for name in known for each in (name, *(f"{name}.{subset}" for subset in definitions[name].subsets))]
+    return {name: definitions[name] for name in names if name in definitions}
 
 
 def unknown_names(configuration: LiveConfiguration[Settings]) -> tuple[Problem, ...]:

@@ -264,7 +264,8 @@ class Wanting:
 
 
 def _has_routes(offer: Offer | None) -> bool:
-    return offer is not None and offer.definition.proxy is not None and bool(offer.definition.proxy.routes)
+    proxy = None if offer is None else offer.definition.proxy
+    return proxy is not None and bool(proxy.routes or proxy.split)
 
 
 def _shape(service: Service) -> _Shape:

@@ -25,6 +25,7 @@ _config = config_option("synapse")
         "follow": ("events",),
         "look": ("plan", "render"),
         "operate": ("accept", "hold", "log-level", "unhold", "wait"),
+        "shift": ("fault", "split"),
         "show": ("explain", "holds", "instances", "status"),
         "tapping": ("tap",),
         "traffic": ("edges", "routes", "stat", "top"),

@@ -22,6 +22,7 @@ class Capability(enum.Enum):
     REASONS_WITH_ANSWER = "reasons for a failed reload"
     HASH_BY_ADDRESS = "hash by address"
     PROMETHEUS = "prometheus"
+    LUA = "lua"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ TABLE = {
     Capability.HASH_BY_ADDRESS: Needs(
         since=(3, 0), feature=None, why="'hash-key addr-port': every host has the same ring; before, it goes by slots"
     ),
+    Capability.LUA: Needs(since=(2, 4), feature="LUA", why="delays of faults before 3.2, which waits by itself"),
     Capability.PROMETHEUS: Needs(since=(2, 4), feature="PROMEX", why="HAProxy's own figures in Prometheus's format"),
 }
 """What each capability needs."""

@@ -28,6 +28,7 @@ from synapse.proxy import Service, Target, slot_count, targets
 from synapse.render import Renderer, seat
 from synapse.selection import one_per_address
 from synapse.settings import HAProxySettings, Settings
+from synapse.switches import LUA, Live, delays
 from synapse.telemetry.line import Feed
 from synapse.tls import tls_files
 from tests.support.definitions import placed
@@ -36,7 +37,7 @@ CASES = Path(__file__).parent / "render"
 LEAF = trustme.CA().issue_cert("web.example")
 NAMES = sorted(path.stem for path in CASES.glob("*.yaml"))
 SOCKET = "/run/smartstack/synapse/haproxy.sock"
-CERTIFICATES = "/var/lib/smartstack/synapse/certificates"
+STATE = "/var/lib/smartstack/synapse"
 KEY = "0123456789abcdef"
 
 
@@ -50,6 +51,7 @@ class Case:
     seated: Mapping[str, Mapping[str, Target]]
     feed: Feed | None
     caller: str | None
+    faults: bool
 
 
 def read(name: str) -> Case:
@@ -73,6 +75,7 @@ def read(name: str) -> Case:
         seated=seated,
         feed=feed,
         caller=host.telemetry.source,
+        faults=bool(data.get("faults")),
     )
 
 
@@ -100,10 +103,17 @@ def target(address: str) -> Target:
     return Target(host=host.strip("[]"), port=int(port), weight=100)
 
 
-def render(case: Case, socket: str = SOCKET, *, certificates: str = CERTIFICATES, backwards: bool = False) -> str:
-    """The whole of haproxy.cfg; `backwards` gives everything in the opposite order."""
+def render(case: Case, socket: str = SOCKET, *, state: str = STATE, backwards: bool = False) -> str:
+    """The whole of haproxy.cfg, where synapse's files are in `state`; `backwards` gives everything in the opposite
+    order."""
     renderer = Renderer(
-        case.haproxy, socket, case.version, certificates=certificates, feed=case.feed, caller=case.caller
+        case.haproxy,
+        socket,
+        case.version,
+        certificates=f"{state}/certificates",
+        feed=case.feed,
+        caller=case.caller,
+        live=live(case, state),
     )
     order = sorted(case.services, reverse=backwards)
     services = {name: case.services[name] for name in order}
@@ -112,6 +122,14 @@ def render(case: Case, socket: str = SOCKET, *, certificates: str = CERTIFICATES
     texts = {name: renderer.text(one, seats(case, one)) for name, one in services.items()}
     structure = renderer.structure({name: renderer.digest(one) for name, one in services.items()})
     return renderer.file(structure, texts).text
+
+
+def live(case: Case, state: str) -> Live:
+    """The live map, and what faults need where the case allows them."""
+    if not case.faults:
+        return Live(path=f"{state}/haproxy.map")
+    delay, lua = delays(case.version, f"{state}/haproxy.lua")
+    return Live(path=f"{state}/haproxy.map", faults=True, delay=delay, lua=lua)
 
 
 def seats(case: Case, one: Service) -> Mapping[str, Target]:
@@ -132,10 +150,13 @@ def test_haproxy_takes_the_file(name: str, tmp_path: Path) -> None:
     directory.mkdir()
     path = directory / "haproxy.cfg"
     services = {key: moved(one, directory) for key, one in case.services.items()}
-    text = render(replace(case, services=services), f"{directory}/h.sock", certificates=str(directory))
+    text = render(replace(case, services=services), f"{directory}/h.sock", state=str(directory))
     path.write_text(text, encoding="utf-8")
+    (directory / "haproxy.map").write_text("split/web/web-canary 500\n", encoding="utf-8")
+    (directory / "haproxy.lua").write_text(LUA, encoding="utf-8")
+    (directory / "certificates").mkdir()
     for file in {file for one in services.values() for _, file in tls_files(one.proxy)}:
-        (directory / file.copy).write_bytes(LEAF.private_key_and_cert_chain_pem.bytes())
+        (directory / "certificates" / file.copy).write_bytes(LEAF.private_key_and_cert_chain_pem.bytes())
     program.check(program.find("haproxy"), str(path))
 
 

@@ -24,7 +24,7 @@ from synapse.render import Renderer, seat
 from synapse.selection import one_per_address
 from synapse.settings import HAProxySettings
 from tests.support.definitions import placed
-from tests.support.shapes import WHO_CALLS
+from tests.support.shapes import SWITCHES, WHO_CALLS
 
 ADDRESS = r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]):\d{1,5}"
 WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
@@ -37,17 +37,16 @@ SHAPES = [
     r"    mode (http|tcp)",
     rf"    bind ({ADDRESS}|unix@/[A-Za-z0-9_./-]+ mode 666)( accept-proxy)?( id \d+)?",
     *WHO_CALLS,
+    *SWITCHES,
     r"    timeout (client|client-fin|server|server-fin|connect|queue|tunnel|check|http-keep-alive) \d+ms",
-    rf'    http-request return status 503 content-type text/plain string "no live instance of {WORD}\\n" '
-    rf"if {{ nbsrv\({WORD}\) eq 0 }} !{{ stopping }}",
     rf"    default_backend {WORD}",
-    rf"    balance (leastconn|roundrobin|random|source|uri (path-only|whole)|hdr\({TOKEN}\)|hash req\.cook\({TOKEN}\)|"
+    rf"    balance (leastconn|roundrobin|random(\(3\))?|source|uri (path-only|whole)|hdr\({TOKEN}\)|hash req\.cook\({TOKEN}\)|"
     rf"url_param {TOKEN})",
     r"    http-request set-timeout server var\(txn\.timeout\) if { var\(txn\.timeout\) -m found }",
     r"    hash-type consistent",
     r"    hash-balance-factor \d{3,4}",
     r"    retries \d{1,2}",
-    r"    # [A-Za-z0-9 :;,.]+",
+    r"    # [A-Za-z0-9 :;,.()]+",
     rf"    retry-on (none|{REASON}( {REASON})*)",
     r"    http-request disable-l7-retry unless { method GET HEAD OPTIONS TRACE PUT DELETE }",
     r"    http-request wait-for-body time \d+ms if { req\.hdr_val\(content-length\) 1:16384 }"
@@ -106,6 +105,7 @@ durations = spoilt(st.sampled_from(["1ms", "1.5s", "1m", "480h", "0s"])) | scala
 words = spoilt(st.sampled_from(["X-User", "sid", "a.b_c", "v2)", "a`b", "a$b", "a'b"]))
 paths = spoilt(st.sampled_from(["/", "/health", "/a?b=c&d", "/it's", "/$HOME", "/a;b", "/%20", "/(x)", "/*"]))
 counts = st.integers(-1, 2000) | scalars
+percents = spoilt(st.sampled_from(["0 %", "5 %", "0.5 %", "33.333 %", "100 %"])) | scalars
 
 
 def some(**keys: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
@@ -133,7 +133,7 @@ definitions = st.fixed_dictionaries(
             max_size=2,
         ),
         "mode": spoilt(st.sampled_from(["http", "tcp"])),
-        "balance": spoilt(st.sampled_from(["leastconn", "roundrobin", "random", "source", "hash"])),
+        "balance": spoilt(st.sampled_from(["latency", "leastconn", "roundrobin", "random", "source", "hash"])),
         "hash": hashes,
         "timeouts": some(
             client=durations,
@@ -146,7 +146,20 @@ definitions = st.fixed_dictionaries(
         "retries": st.integers(-1, 11) | scalars,
         "retry_on": st.lists(st.sampled_from(["connection", "empty", "timeout", "junk", 401, 500, 504, 429]) | scalars),
         "retry_all_methods": st.booleans() | texts,
-        "limits": some(instance=counts, instance_queue=counts),
+        "retry_budget": some(ratio=percents, floor=counts) | st.just("off"),
+        "split": st.lists(some(to=names, percent=percents), max_size=3),
+        "split_by": some(by=spoilt(st.sampled_from(["header", "cookie", "query"])), name=words),
+        "limits": some(
+            instance=counts,
+            instance_queue=counts,
+            queue=counts,
+            rate=some(
+                requests=counts,
+                per=durations,
+                by=spoilt(st.sampled_from(["source", "client", "header"])),
+                name=words,
+            ),
+        ),
         "slow_start": durations,
         "keep_alive": st.booleans() | texts,
         "reuse": spoilt(st.sampled_from(["safe", "always", "aggressive", "never"])),
@@ -250,20 +263,28 @@ def test_the_file_says_who_is_where(fields: Mapping[str, object], found: list[ob
 def test_haproxy_takes_whatever_is_valid(found: list[Mapping[str, object]]) -> None:
     """Every definition that passes the door is one that the real HAProxy reads without a word."""
     services = {
-        f"web{number}": Service(name=f"web{number}", proxy=offered(fields, number), targets=(), slots=1)
-        for number, fields in enumerate(found)
+        f"web{number}": Service(name=f"web{number}", proxy=proxy, targets=(), slots=1, absent=nowhere(proxy))
+        for number, proxy in enumerate(offered(fields, number) for number, fields in enumerate(found))
     }
     structure = RENDERER.structure({name: RENDERER.digest(one) for name, one in services.items()})
     text = RENDERER.file(structure, {name: RENDERER.text(one, {}) for name, one in services.items()}).text
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "haproxy.cfg"
         path.write_text(text, encoding="utf-8")
-        checked = subprocess.run(["haproxy", "-c", "-f", path], capture_output=True, text=True, check=False)
+        (Path(directory) / "haproxy.map").touch()
+        checked = subprocess.run(
+            ["haproxy", "-c", "-f", path], capture_output=True, text=True, check=False, cwd=directory
+        )
     assert (checked.returncode, alerts_and_warnings(checked.stderr)) == (0, [])
 
 
 def alerts_and_warnings(words: str) -> list[str]:
     return [line for line in words.splitlines() if "[ALERT]" in line or "[WARNING]" in line]
+
+
+def nowhere(proxy: Proxy) -> Mapping[str, str]:
+    """Where its splits lead, which is no service here."""
+    return {split.to: "which is not used on this host" for split in proxy.split}
 
 
 def offered(fields: Mapping[str, object], number: int) -> Proxy:

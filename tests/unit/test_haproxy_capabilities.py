@@ -10,7 +10,7 @@ from synapse.haproxy.capabilities import TABLE, Capability, parse
 
 VERSIONS = Path(__file__).parent / "haproxy_versions"
 
-OLDEST = {Capability.TLS, Capability.CERTIFICATES_AT_RUN_TIME}
+OLDEST = {Capability.TLS, Capability.LUA, Capability.CERTIFICATES_AT_RUN_TIME}
 DEBIAN = {*OLDEST, Capability.AUTHORITIES_AT_RUN_TIME, Capability.HTTP_CLIENT_TLS, Capability.PROMETHEUS}
 NEWER = {*DEBIAN, Capability.RELOAD_WITH_ANSWER, Capability.HASH_BY_ADDRESS}
 
@@ -20,7 +20,7 @@ CASES: dict[str, tuple[str, tuple[int, int], set[Capability]]] = {
     "2.8": (
         "2.8.10-1",
         (2, 8),
-        {Capability.RELOAD_WITH_ANSWER, Capability.REASONS_WITH_ANSWER, Capability.PROMETHEUS},
+        {Capability.LUA, Capability.RELOAD_WITH_ANSWER, Capability.REASONS_WITH_ANSWER, Capability.PROMETHEUS},
     ),
     "3.0": ("3.0.11-1+deb13u4", (3, 0), {*NEWER, Capability.REASONS_WITH_ANSWER}),
     "3.2": ("3.2.26-1", (3, 2), NEWER),

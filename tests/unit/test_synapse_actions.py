@@ -106,7 +106,7 @@ def test_what_is_no_order_never_reaches_the_loop(
 
 def test_there_is_an_action_for_each_operation(counter: Counter) -> None:
     """No more, and none under another name: scripts rely on them."""
-    assert sorted(counter.actions) == ["/accept", "/hold", "/log-level", "/unhold"]
+    assert sorted(counter.actions) == ["/accept", "/fault", "/hold", "/log-level", "/split", "/unhold"]
 
 
 def test_an_explanation_is_a_fresh_status_of_one_service(counter: Counter) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from smartstack.definition import ServiceDefinition
-from smartstack.traffic import Hash, Health, Limits, Proxy, Sticky
+from smartstack.shifting import Limits, RetryBudget
+from smartstack.traffic import Hash, Health, Proxy, Sticky
 from smartstack.validation import validate
 from smartstack.yaml_file import load
-from synapse.backend import Backend, backend
+from synapse.backend import Backend, Budget, backend
 from tests.support.definitions import proxy
 
 CHECKED = "inter 10000ms fastinter 1000ms downinter 1000ms fall 2 rise 1"
@@ -24,9 +25,11 @@ DEFAULT = Backend(
     retries=2,
     retry_on="conn-failure empty-response 502 503 504",
     retry_methods="GET HEAD OPTIONS TRACE PUT DELETE",
+    budget=Budget(left="proc.retries_left.web", at="proc.retries_at.web", earned=200, earned_per_ms=10),
     cookie="",
     cookie_key="",
     health_host="web",
+    no_place="no connection to an instance of web",
     server=f"{CHECKED} {WATCHED} {POOL}",
 )
 HASH: dict[str, Any] = {"balance": "hash"}
@@ -46,14 +49,19 @@ WORDS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {**HASH, "hash": Hash(load_limit=125)},
         {"balance": "uri path-only", "load_limit": 125, **RING},
     ),
-    "no retries": ({"retries": 0}, {"retries": 0, "retry_on": "", "retry_methods": ""}),
+    "no retries": ({"retries": 0}, {"retries": 0, "retry_on": "", "retry_methods": "", "budget": None}),
+    "as many retries as there are": ({"retry_budget": None}, {"budget": None}),
+    "a budget of its own": (
+        {"retry_budget": RetryBudget(ratio=0.015, floor=3)},
+        {"budget": Budget(left="proc.retries_left.web", at="proc.retries_at.web", earned=15, earned_per_ms=3)},
+    ),
     "retried for each reason, each once": (
         {"retry_on": ("junk", "500", "timeout", "500")},
         {"retry_on": "junk-response 500 response-timeout"},
     ),
-    "retried for nothing": ({"retry_on": ()}, {"retry_on": "none"}),
+    "retried for nothing": ({"retry_on": ()}, {"retry_on": "none", "budget": None}),
     "any method is retried": ({"retry_all_methods": True}, {"retry_methods": ""}),
-    "bytes are not looked at": ({"mode": "tcp"}, {"retry_on": "", "retry_methods": ""}),
+    "bytes are not looked at": ({"mode": "tcp"}, {"balance": "leastconn", "retry_on": "", "retry_methods": "", "budget": None}),
     "sticky": (
         {"sticky": Sticky(cookie="WEB")},
         {"cookie": "WEB insert indirect nocache dynamic", "cookie_key": "web"},
@@ -73,7 +81,10 @@ WORDS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "not watched": ({"health": Health(observe="off")}, {"server": f"{CHECKED} {POOL}"}),
     "limited": (
         {"limits": Limits(instance=50, instance_queue=5)},
-        {"server": f"{CHECKED} {WATCHED} maxconn 50 maxqueue 5 {POOL}"},
+        {
+            "server": f"{CHECKED} {WATCHED} maxconn 50 maxqueue 5 {POOL}",
+            "no_place": "no free place at an instance of web within 1000ms, or no connection",
+        },
     ),
     "slow start": ({"slow_start": 30.0}, {"server": f"{CHECKED} {WATCHED} slowstart 30000ms {POOL}"}),
     "PROXY protocol, the text": (

@@ -21,7 +21,9 @@ from synapse.offers import Offer
 from synapse.orders import Accept, HoldOrder, LetGo, LookAt, Order
 from synapse.proxy import Admin, Observed, Slot
 from synapse.selection import Choice, Memory, Origin
+from synapse.shift_desk import ShiftDesk, ShiftStore
 from synapse.status import Snapshot
+from synapse.switches import Live
 from tests.support.definitions import definition, placed
 from tests.unit.test_synapse_status import QUIET
 
@@ -43,6 +45,7 @@ class Office:
 
     def __init__(self, directory: Path) -> None:
         self.wall = WALL
+        self.live = Live(path="haproxy.map", faults=True, delay="pause")
         self.state = directory
         self.offers = {"web": offer(ONE, TWO), "api": offer(ONE)}
         self.observed: Observed | None = Observed(
@@ -56,7 +59,9 @@ class Office:
 
     def open(self) -> None:
         """Begin, as at a start of synapse."""
-        self.desk = Desk(self.inbox, holds_store(str(self.state), writes=True), EventLog("synapse"), lambda: self.wall)
+        log = EventLog("synapse")
+        shifts = ShiftDesk(ShiftStore(str(self.state), writes=True), self.live, log, lambda: self.wall)
+        self.desk = Desk(self.inbox, holds_store(str(self.state), writes=True), shifts, log, lambda: self.wall)
 
     def observe(self, names: Collection[str] | None = None) -> Observed | None:
         """HAProxy, as the desk may ask it."""
@@ -192,7 +197,9 @@ def test_what_cannot_be_kept_does_not_hold(office: Office) -> None:
 def test_a_file_that_cannot_be_used_is_a_problem_and_holds_nobody(office: Office) -> None:
     """It is said for as long as this synapse runs; who only looks leaves the file where it is."""
     (office.state / HOLDS_FILE).write_text("{")
-    looking = Desk(Inbox(lambda: None), holds_store(str(office.state), writes=False), EventLog("synapse"))
+    log, state = EventLog("synapse"), str(office.state)
+    shifts = ShiftDesk(ShiftStore(state, writes=False), office.live, log)
+    looking = Desk(Inbox(lambda: None), holds_store(state, writes=False), shifts, log)
     assert "it stays where it is; hold again what should be" in looking.problems[0]
     office.open()
     assert office.desk.held == {}

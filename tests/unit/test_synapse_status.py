@@ -105,6 +105,8 @@ def test_a_quiet_host() -> None:
         "stale": None,
         "certificates": [],
         "holds": [],
+        "splits": {},
+        "faults": [],
         "services": {
             "web": {
                 "listen": "127.0.0.1:3210",

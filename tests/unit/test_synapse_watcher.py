@@ -5,7 +5,7 @@ from collections.abc import Collection
 from smartstack.definition import ServiceDefinition
 from smartstack.locality import Locality
 from smartstack.registry.protocol import Listing
-from smartstack.traffic import Limits
+from smartstack.shifting import Limits
 from synapse.haproxy.errors import HAProxyAway
 from synapse.offers import Offer
 from synapse.placement import Placement
