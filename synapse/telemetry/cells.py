@@ -13,17 +13,17 @@ from synapse.telemetry.request import Outcome, Request
 CLASSES: Final = ("2xx", "3xx", "4xx", "5xx", "other")
 
 _CLASS: Final = BUCKETS
-_SUCCESS: Final = _CLASS + len(CLASSES)
-_FAILURE: Final = _SUCCESS + 1
-_ABORTED: Final = _SUCCESS + 2
-_RETRIES: Final = _SUCCESS + 3
-_SENT: Final = _SUCCESS + 4
-_RECEIVED: Final = _SUCCESS + 5
-_MILLISECONDS: Final = _SUCCESS + 6
-_LINES: Final = _SUCCESS + 7
+_FAILURE: Final = _CLASS + len(CLASSES)
+_ABORTED: Final = _FAILURE + 1
+_RETRIES: Final = _FAILURE + 2
+_SENT: Final = _FAILURE + 3
+_RECEIVED: Final = _FAILURE + 4
+_MILLISECONDS: Final = _FAILURE + 5
+_UNTOLD: Final = _FAILURE + 6
+"""Requests that others stand for, because not all are told of."""
 
-WIDTH: Final = _LINES + 1
-"""Numbers in a cell."""
+WIDTH: Final = _UNTOLD + 1
+"""Numbers in a cell. Most requests are good, first tries and told of: those change six of them."""
 
 _CLASS_PLACES: Final = {name: _CLASS + place for place, name in enumerate(CLASSES)}
 
@@ -48,26 +48,28 @@ def count(request: Request, cells: Sequence[Cell]) -> None:
     bucket = bucket_of(milliseconds)
     status = request.status
     kind = _CLASS + status // 100 - 2 if 200 <= status < 600 else _CLASS_PLACES["other"]
-    outcome = request.outcome
-    ending = _SUCCESS if outcome is Outcome.SUCCESS else _FAILURE if outcome is Outcome.FAILURE else _ABORTED
-    retries = request.retries * times
     sent, received, took = request.sent_bytes * times, request.received_bytes * times, milliseconds * times
     for cell in cells:
         cell[bucket] += times
         cell[kind] += times
-        cell[ending] += times
         cell[_SENT] += sent
         cell[_RECEIVED] += received
         cell[_MILLISECONDS] += took
-        cell[_LINES] += 1.0
-        if retries:
-            cell[_RETRIES] += retries
+    outcome = request.outcome
+    if outcome is not Outcome.SUCCESS:
+        ending = _FAILURE if outcome is Outcome.FAILURE else _ABORTED
+        for cell in cells:
+            cell[ending] += times
+    if request.retries or times != 1.0:
+        for cell in cells:
+            cell[_RETRIES] += request.retries * times
+            cell[_UNTOLD] += times - 1.0
 
 
 def counters(cell: Sequence[float]) -> dict[str, float]:
     """What was counted as it is, for who makes a history of his own of it; milliseconds are those of all requests."""
     return {
-        "success": cell[_SUCCESS],
+        "success": _success(cell),
         "failure": cell[_FAILURE],
         "aborted": cell[_ABORTED],
         "retries": cell[_RETRIES],
@@ -84,13 +86,13 @@ def added(one: Sequence[float], other: Sequence[float]) -> Cell:
 
 def requests(cell: Sequence[float]) -> float:
     """How many requests it counted."""
-    return cell[_SUCCESS] + cell[_FAILURE] + cell[_ABORTED]
+    return sum(cell[_CLASS:_FAILURE])
 
 
 def success_rate(cell: Sequence[float]) -> float | None:
     """The successes among what succeeded or failed; None where nothing did."""
-    judged = cell[_SUCCESS] + cell[_FAILURE]
-    return round(cell[_SUCCESS] / judged, 6) if judged else None
+    judged = requests(cell) - cell[_ABORTED]
+    return round(_success(cell) / judged, 6) if judged else None
 
 
 def latency(cell: Sequence[float], q: float) -> float | None:
@@ -115,7 +117,7 @@ def figures(cell: Sequence[float], seconds: float) -> dict[str, Any]:
     return {
         "requests": round(every),
         "rate": rate(cell, seconds),
-        "success": round(cell[_SUCCESS]),
+        "success": round(_success(cell)),
         "failures": round(cell[_FAILURE]),
         "aborted": round(cell[_ABORTED]),
         "success_rate": success_rate(cell),
@@ -127,7 +129,7 @@ def figures(cell: Sequence[float], seconds: float) -> dict[str, Any]:
         "classes": {name: round(cell[place]) for name, place in _CLASS_PLACES.items()},
         "sent_bytes": round(cell[_SENT]),
         "received_bytes": round(cell[_RECEIVED]),
-        "sampled": round(min(1.0, cell[_LINES] / every), 4) if every else 1.0,
+        "sampled": round((every - cell[_UNTOLD]) / every, 4) if every else 1.0,
     }
 
 
@@ -138,8 +140,12 @@ def of_figures(told: Mapping[str, Any]) -> Cell:
     cell[:BUCKETS] = told["buckets"]
     for name, place in _CLASS_PLACES.items():
         cell[place] = told["classes"][name]
-    cell[_SUCCESS], cell[_FAILURE], cell[_ABORTED] = told["success"], told["failures"], told["aborted"]
+    cell[_FAILURE], cell[_ABORTED] = told["failures"], told["aborted"]
     cell[_RETRIES], cell[_SENT], cell[_RECEIVED] = told["retries"], told["sent_bytes"], told["received_bytes"]
     cell[_MILLISECONDS] = (told["mean_ms"] or 0.0) * told["requests"]
-    cell[_LINES] = told["sampled"] * told["requests"]
+    cell[_UNTOLD] = (1.0 - told["sampled"]) * told["requests"]
     return cell
+
+
+def _success(cell: Sequence[float]) -> float:
+    return requests(cell) - cell[_FAILURE] - cell[_ABORTED]
