@@ -6,7 +6,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-series bench-synapse clean
+.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-series bench-synapse bench-balance clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,10 @@ bench-series: ## what an hour of requests costs in memory, counting one in time,
 bench-synapse: ## cold start, the cost of a change, churn and a rolling deploy; ARGS="cold --services 1000" for a part
 	@.ci/setup dev haproxy zookeeper
 	@$(BIN)/python -m tests.bench.synapse $(ARGS)
+
+bench-balance: ## one bad instance of five, by each way of balancing; ARGS="slow --seconds 15" for a part
+	@.ci/setup dev haproxy
+	@$(BIN)/python -m tests.bench.balance $(ARGS)
 
 clean: ## remove what the other targets made here
 	rm -rf .venv .demo .docker build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

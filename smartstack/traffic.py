@@ -32,7 +32,7 @@ from smartstack.traffic_forms import (
 )
 
 Mode = Literal["http", "tcp"]
-Balance = Literal["leastconn", "roundrobin", "random", "source", "hash"]
+Balance = Literal["latency", "leastconn", "roundrobin", "random", "source", "hash"]
 HashBy = Literal["path", "uri", "header", "cookie", "query"]
 Reuse = Literal["safe", "always", "aggressive", "never"]
 ProxyProtocol = Literal["off", "v1", "v2"]
@@ -100,6 +100,19 @@ class Health:
         """Rules over several keys: the dotted key, and what is wrong."""
         if self.path is None and self.host is not None:
             yield "host", "has no meaning without path: nothing is asked by HTTP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaker:
+    """When an instance that fails, while others do not, gets nothing for a while: 1 s at first, doubling each time, and
+    then a request or two that try it. In mode http a failure is a 5xx or no answer, in mode tcp no connection."""
+
+    failures: Annotated[int, "so many in a row", between(1, 1000)] = 7
+    success_rate: Annotated[float, "or less than this share of its requests went well", PERCENT] = 0.8
+    window: Annotated[float, "over so long", duration("1s", "10m")] = 10.0
+    min_requests: Annotated[int, "that share says nothing of fewer requests", between(1, 100_000)] = 5
+    max_pause: Annotated[float, "the longest that it gets nothing", duration("1s", "1h")] = 60.0
+    max_ejected: Annotated[float, "share of the instances that may be out at once; never the last one", PERCENT] = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +216,9 @@ class Proxy:
     ] = ()
     also_listen: Annotated[tuple[Bind, ...], "more addresses, with TLS or the PROXY protocol"] = ()
     mode: Annotated[Mode, "http sees requests and can retry them; tcp passes bytes"] = "http"
-    balance: Annotated[Balance, "how an instance is picked; hash is as `hash` says"] = "leastconn"
+    balance: Annotated[
+        Balance | None, "how an instance is picked; hash is as `hash` says; absent: latency, in mode tcp leastconn"
+    ] = None
     hash: Annotated[Hash, "what balance: hash goes by"] = Hash()
     timeouts: Annotated[Timeouts, "how long to wait for whom"] = Timeouts()
     retries: Annotated[
@@ -229,6 +244,9 @@ class Proxy:
     send_proxy: Annotated[ProxyProtocol, "tell instances the client's address by the PROXY protocol"] = "off"
     tls: Annotated[InstanceTls | None, "TLS to the instances; absent: not encrypted"] = None
     health: Annotated[Health, "HAProxy's own check of the instances"] = Health()
+    breaker: Annotated[Breaker | None, "when an instance that fails gets nothing for a while; off: never", OFF] = (
+        Breaker()
+    )
     sticky: Annotated[Sticky | None, "a client comes back to the instance that it had"] = None
     routes: Annotated[tuple[Route, ...], "requests for other services, or with their own time-out"] = ()
     split: Annotated[tuple[Split, ...], "shares of the requests that other services answer"] = ()
@@ -245,6 +263,11 @@ class Proxy:
     ] = "while_alive"
 
     @property
+    def balancing(self) -> Balance:
+        """How an instance is picked, also where the definition does not say."""
+        return self.balance or ("latency" if self.mode == "http" else "leastconn")
+
+    @property
     def addresses(self) -> tuple[Listen, ...]:
         """Every address that clients reach the service at."""
         return (*self.listen, *(bind.address for bind in self.also_listen))
@@ -252,7 +275,7 @@ class Proxy:
     def problems(self) -> Iterable[tuple[str, str]]:
         """Rules over several keys: the dotted key, and what is wrong."""
         if self.balance != "hash" and self.hash != Hash():
-            yield "hash", f"has no meaning for balance: {self.balance}"
+            yield "hash", f"has no meaning for balance: {self.balancing}"
         if self.mode == "tcp":
             yield from self._http_only()
         for index, bind in enumerate(self.also_listen):
@@ -283,6 +306,8 @@ class Proxy:
     def _http_only(self) -> Iterable[tuple[str, str]]:
         if not self.addresses:
             yield "listen", "is missing: routes of other services lead to mode http only, so nobody could reach this"
+        if self.balance == "latency":
+            yield "balance", "latency is of answers, which mode tcp does not see; leastconn is by what is under way"
         if self.balance == "hash":
             yield (
                 "balance",

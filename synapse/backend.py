@@ -7,11 +7,17 @@ definition has passed the forms of `smartstack.traffic`, so that a name here is 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smartstack.traffic import Hash, Proxy
+from smartstack.traffic import Balance, Hash, Proxy
+from synapse.proxy import algorithm
 from synapse.tls import server_words
 
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """Methods that mean the same sent twice (RFC 9110, 9.2.2), and that a proxy may therefore send twice."""
+
+DRAWS = 3
+"""Of so many instances, drawn by their weights, the one with the least to do for its weight gets a request where the
+balance is by latency. With two, one request in n x n still goes to an instance that hangs; with more, the one that
+answers fastest because it fails gets more of them."""
 
 _RETRY_WORDS = {
     "connection": "conn-failure",
@@ -64,21 +70,25 @@ class Backend:
     server: str
 
 
-def backend(name: str, proxy: Proxy, version: tuple[int, int], *, backups: bool = False) -> Backend:
+def backend(
+    name: str, proxy: Proxy, version: tuple[int, int], *, backups: bool = False, measured: bool = True
+) -> Backend:
     """The backend of a service, for this version of HAProxy; with `backups`, others take over where the near ones end.
+    `measured`: HAProxy tells how long requests take.
 
     A zone that is lost at a stroke refuses one request after the other: with one error an instance is out, and a
     request that met five of them comes to the next ring. Without others to take over, an instance gets more patience.
     """
     http = proxy.mode == "http"
-    on_ring = proxy.balance in ("source", "hash")
+    balance = algorithm(proxy, measured=measured)
+    on_ring = balance in ("source", "hash")
     retries = proxy.retries if proxy.retries is not None else 5 if backups else 2
     errors = proxy.health.errors if proxy.health.errors is not None else 1 if backups else 3
     retry_on = _retry_on(proxy) if http and retries else ""
     return Backend(
-        balance=_hash(proxy.hash) if proxy.balance == "hash" else proxy.balance,
+        balance=_balance(balance, proxy.hash),
         hash_type="consistent" if on_ring else "",
-        load_limit=proxy.hash.load_limit if proxy.balance == "hash" else None,
+        load_limit=proxy.hash.load_limit if balance == "hash" else None,
         retries=retries,
         retry_on=retry_on,
         retry_methods="" if proxy.retry_all_methods or not retry_on else " ".join(IDEMPOTENT),
@@ -89,6 +99,12 @@ def backend(name: str, proxy: Proxy, version: tuple[int, int], *, backups: bool 
         no_place=_no_place(name, proxy),
         server=" ".join(_server(proxy, errors, by_address=on_ring and version >= (3, 0))),
     )
+
+
+def _balance(balance: Balance, by: Hash) -> str:
+    if balance == "hash":
+        return _hash(by)
+    return f"random({DRAWS})" if balance == "latency" else balance
 
 
 def _hash(by: Hash) -> str:

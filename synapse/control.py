@@ -18,7 +18,7 @@ from synapse.live_map import Entries, entries
 from synapse.lookout import FOREIGN_FILE, Lookout
 from synapse.metrics import Metrics
 from synapse.offers import Offer
-from synapse.plan import Plan, plan
+from synapse.plan import Plan, SetWeight, plan
 from synapse.proxy import Observed, Slot
 from synapse.reasons import Cause, Reason, distrust
 from synapse.reload import Reloader
@@ -191,6 +191,8 @@ class Controller:
         return None
 
     def _carry_out(self, look: Look, offers: Mapping[str, Offer]) -> float | None:
+        if self._file_due is None and self._file_differs(look):
+            self._file_due = self._clock() + FILE_QUIET_SECONDS
         self._wanted = look.wanted
         problem = self._change_members(look) if look.plan.actions else None
         self._distrusted |= self._renew_certificates(look.wanted)
@@ -264,8 +266,6 @@ class Controller:
     def _change_members(self, look: Look) -> str | None:
         """The runtime part: do it, then look whether it shows. What does not show is a reason to reload."""
         actions = look.plan.actions
-        if self._file_due is None:
-            self._file_due = self._clock() + FILE_QUIET_SECONDS
         touched = {action.backend for action in actions}
         self._shown = {name: slots for name, slots in self._shown.items() if name not in touched}
         failures = self._process.runtime.execute(actions)
@@ -278,6 +278,14 @@ class Controller:
         for action in self._plan(observed, look.wanted).actions:
             self._distrusted.setdefault(action.backend, "HAProxy does not show what it was told at run time")
         return "; ".join(f"{name}: {why}" for name, why in sorted(self._distrusted.items())) or None
+
+    def _file_differs(self, look: Look) -> bool:
+        """Whether the plan does more than to give instances another share of the weight that stands in the file."""
+        before, now = self._wanted.services if self._wanted else {}, look.wanted.services
+        return any(
+            not isinstance(action, SetWeight) or before.get(action.backend) != now.get(action.backend)
+            for action in look.plan.actions
+        )
 
     def _write_file(self, wanted: Wanted) -> str | None:
         """Let the file follow what was changed at run time, once things are quiet. No reload comes of it."""

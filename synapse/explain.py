@@ -11,6 +11,7 @@ from smartstack.errors import SmartStackError
 from smartstack.instance import MAINTENANCE_LABEL, printable
 from smartstack.maintenance import moment_text, span_text
 from smartstack.validation import hint
+from synapse.balancing.breaker import State
 from synapse.placement import Placement, Role, ring_lines
 from synapse.rings import Ring
 
@@ -122,6 +123,9 @@ def _judge(each: Mapping[str, Any], one: Mapping[str, Any], here: _Here) -> tupl
         return False, f"held on this host{_hold(each['held'], here.at)}"
     if each["weight"] == 0:
         return False, _drained(each["labels"])
+    balance = each["balance"]
+    if balance is not None and balance["share"] == 0:
+        return False, _out(balance, here.at)
     if one["discovery_only"]:
         return True, "from those who ask /services: the service is not proxied"
     if each["state"] == "down":
@@ -135,7 +139,22 @@ def _judge(each: Mapping[str, Any], one: Mapping[str, Any], here: _Here) -> tupl
         if here.primaries_up:
             return False, f"it is a backup, for when no other is up{why}"
         return True, "as a backup, because no other is up"
-    return True, ""
+    return True, "" if balance is None else share_text(each)
+
+
+def _out(balance: Mapping[str, Any], at: float) -> str:
+    """Why the breaker lets nothing there, and for how long."""
+    left = max(0.0, (balance["until"] or at) - at)
+    return f"the breaker is open, for {left:.1f} s more: {balance['why']}"
+
+
+def share_text(each: Mapping[str, Any]) -> str:
+    """How much of its weight an instance of /status gets, and why not all: `weight 3 of 100: slow, 51 ms against 2
+    ms`."""
+    balance, weight = each["balance"], 100 if each["weight"] is None else each["weight"]
+    part = f"weight {max(1, round(balance['share'] * weight))} of {weight}"
+    tried = "a few requests try it after " if balance["breaker"] == State.HALF_OPEN.value else ""
+    return f"{part}: {tried}{balance['why']}"
 
 
 def _stranger(each: Mapping[str, Any]) -> Verdict:

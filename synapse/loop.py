@@ -10,6 +10,7 @@ from smartstack.live import LiveConfiguration
 from smartstack.logs import EventLog
 from smartstack.registry.protocol import Listing
 from smartstack.wake import Wake
+from synapse.balancing.balancer import Balancer
 from synapse.control import FILE_QUIET_SECONDS, Controller, Look
 from synapse.desk import Desk, holds_store
 from synapse.haproxy.certificates import Certificates
@@ -122,6 +123,7 @@ class Synapse:
             acts=acts,
         )
         self._watcher = Watcher(self.controller, self.process.runtime)
+        self.balancer = Balancer(self.process.runtime, self.telemetry, wake.ring, self.timeline.post, self.metrics)
         self.sources = Sources(settings)
         shifts = ShiftDesk(ShiftStore(settings.state_directory, writes=acts), ours.live, log)
         self.desk = Desk(Inbox[Order](wake.ring), holds_store(settings.state_directory, writes=acts), shifts, log)
@@ -163,7 +165,8 @@ class Synapse:
             elif self._knows_nothing():
                 self.controller.error = KNOWS_NOTHING
             else:
-                look = self.controller.look(self.offers.by_name, changed | self.desk.asked, everything=everything)
+                look_at = changed | self.offers.reweighed | self.desk.asked
+                look = self.controller.look(self.offers.by_name, look_at, everything=everything)
                 plan = look.plan
                 more = self.controller.act(look, self.offers.by_name)
                 self._propagation.turned(plan, running=look.observed is not None, error=self.controller.error)
@@ -175,7 +178,8 @@ class Synapse:
         if everything or changed:
             limit = self.configuration.settings.last_good_warning
             self.publisher.look_at_age(self.offers.by_name, self.missing(), limit)
-        self.desk.answer(self._tell(plan, changed))
+        self.balancer.know(self.offers.by_name, changed)
+        self.desk.answer(self._tell(plan.without(self.offers.reweighed), changed))
         if self.configuration.keep():
             more = 0.0
         self.metrics.cycles.inc()
@@ -196,6 +200,7 @@ class Synapse:
             seen=self._watcher.look(self.offers.watched, self.offers.newcomers(definitions)),
             accepted=self.desk.accepted,
             session=self.sources.status().session,
+            shares=self.balancer.shares(self.controller.observed),
         )
         changed = self.offers.update(definitions, known, time.monotonic(), surroundings)
         self._seen &= definitions.keys()
@@ -335,6 +340,7 @@ class Synapse:
             stale=self.publisher.stale,
             certificates=tuple(self._certificates.states.values()),
             holds=self.desk.holds,
+            balance=self.balancer.tell(),
             shifts=self.desk.shifts.said,
         )
         self.publisher.publish(self.snapshot, self.configuration.settings, changed)

@@ -80,6 +80,11 @@ class Metrics:
             "Rings of instances that take traffic, where a service has locality; 1: the nearest",
             "service",
         )
+        self.breaker_openings = counter(
+            "synapse_breaker_openings_total", "Times that an instance was taken out because it failed", "service"
+        )
+        self.breakers_open = gauge("synapse_breakers_open", "Instances that are out because they fail", "service")
+        self.slowed = gauge("synapse_instances_slowed", "Instances that get less than their weight", "service")
         self.last_good_age = gauge(
             "synapse_last_good_age_seconds", "Age of the oldest instances in use beyond last_good_warning; 0 if none is"
         )
@@ -128,9 +133,15 @@ class Metrics:
         elif (service,) in self.rings._metrics:
             self.rings.remove(service)
 
+    def balanced(self, service: str, out: int, slowed: int) -> None:
+        """So many of its instances are out because they fail, and so many get less than their weight."""
+        self.breakers_open.labels(service).set(out)
+        self.slowed.labels(service).set(slowed)
+
     def keep_services(self, names: set[str]) -> None:
         """Drop the series of services that are no longer there."""
-        for each in (self.instances, self.refused, self.held_back, self.known, self.rings):
+        of_services = (self.instances, self.refused, self.held_back, self.known, self.rings)
+        for each in (*of_services, self.breaker_openings, self.breakers_open, self.slowed):
             for labels in list(each._metrics):
                 if labels[0] not in names:
                     each.remove(*labels)

@@ -1,23 +1,26 @@
 """Selection for every service, incrementally: work is done only for services of which something changed."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from smartstack.definition import ServiceDefinition
 from smartstack.instance import Instance
 from smartstack.registry.protocol import Listing, Unknown
 from synapse.placement import NOTHING_SEEN, Here, Placement, Seen, place
+from synapse.proxy import NO_SHARES
 from synapse.selection import Choice, FloorPolicy, Memory, Origin, choose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What is known of one service, what was chosen for that, and what that means on this host."""
+    """What is known of one service, what was chosen for that, and what that means on this host. `shares` is how much of
+    its weight an instance gets at this moment, by address, where that is not all."""
 
     definition: ServiceDefinition
     known: Listing | Unknown
     choice: Choice
     placement: Placement
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def due(self) -> float | None:
@@ -36,7 +39,8 @@ class Surroundings:
 
     `labels` are this host's. `held` are the addresses that somebody holds on this host, by service; `seen` is what
     HAProxy finds of the instances of the watched services. `accepted` are the services whose shrunken listing an
-    operator takes at its word, now. `session` names the session with the registry, None where there is none.
+    operator takes at its word, now. `session` names the session with the registry, None where there is none. `shares`
+    is, by service, how much of its weight an instance gets at this moment.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +48,7 @@ class Surroundings:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     accepted: Collection[str] = ()
     session: str | None = None
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Offers:
@@ -56,6 +61,8 @@ class Offers:
         self.by_name: dict[str, Offer] = {}
         self.watched: dict[str, Offer] = {}
         """The services of whose instances HAProxy has to be asked now and then."""
+        self.reweighed: set[str] = set()
+        """The services of which the last update changed only the shares."""
 
     def newcomers(self, definitions: Mapping[str, ServiceDefinition]) -> set[str]:
         """The services that are not placed yet and whose placement depends on what HAProxy finds."""
@@ -95,7 +102,7 @@ class Offers:
             for kept in (self.by_name, self._memories, self._dues, self.watched):
                 kept.pop(name, None)
         touched = self._touched(surroundings, now)
-        self._surroundings = surroundings
+        before_shares, self._surroundings = self._surroundings.shares, surroundings
         for name, definition in definitions.items():
             before = self.by_name.get(name)
             # Thousands of services come by here at every change of one: this line is what the others cost.
@@ -104,7 +111,18 @@ class Offers:
         for name in touched & definitions.keys():
             if self._look(name, definitions[name], known[name], now):
                 changed.add(name)
+        self.reweighed = self._reweigh(before_shares) - changed
         return changed
+
+    def _reweigh(self, before: Mapping[str, Mapping[str, float]]) -> set[str]:
+        """Take in the shares that are others than before; answer whose they are."""
+        now = self._surroundings.shares
+        if now is before:
+            return set()
+        names = {name for name in before.keys() | now.keys() if before.get(name) is not now.get(name)}
+        for name in names & self.by_name.keys():
+            self.by_name[name] = replace(self.by_name[name], shares=now.get(name, NO_SHARES))
+        return names & self.by_name.keys()
 
     def due(self) -> float | None:
         """When an offer changes by itself, in seconds of that clock; None when none will."""
@@ -150,7 +168,8 @@ class Offers:
             before=before.placement if before else None,
             now=now,
         )
-        offer = Offer(definition=definition, known=known, choice=choice, placement=placement)
+        shares = surroundings.shares.get(name, NO_SHARES)
+        offer = Offer(definition=definition, known=known, choice=choice, placement=placement, shares=shares)
         self._memories[name] = choice.memory
         self.by_name[name] = offer
         for kept in (self._dues, self.watched):

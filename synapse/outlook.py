@@ -74,10 +74,13 @@ def why(action: Action, offer: Offer) -> str:
                 return "it is no instance any more"
             return placed.reason if placed.role is Role.OUT else _moved(placed)
         case SetWeight(weight=0):
+            if offer.shares.get(_address(action)) == 0:
+                return "its breaker is open"
             held = placed is not None and placed.role is Role.HELD
             return placed.reason if held and placed else "it is registered with weight 0"
         case SetWeight(weight=weight):
-            return f"its weight here is {weight}"
+            share = offer.shares.get(_address(action))
+            return f"its weight here is {weight}{'' if share is None else f', {share:.0%} of its own for now'}"
         case SetAddress() | Enable():
             backup = placed is not None and placed.role is Role.BACKUP
             return f"it is a backup, {placed.reason}" if backup and placed else "it is to serve"

@@ -11,7 +11,7 @@ The order of actions is part of the specification:
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -75,6 +75,10 @@ class Plan:
     def empty(self) -> bool:
         """Whether there is nothing to do."""
         return not self.actions and not self.reload_reasons
+
+    def without(self, backends: Collection[str]) -> "Plan":
+        """The same, but for what is done to these backends."""
+        return replace(self, actions=tuple(each for each in self.actions if each.backend not in backends))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +164,7 @@ class _Members:
         seated = set(self._target_of.values())
         self._arriving = deque(target for target in wanted if target not in seated)
         room = max(0, len(slots) - 1 - len(self._target_of))
-        end = sum(target.weight > 0 for target in [*seated, *list(self._arriving)[:room]])
+        end = sum(target.weight_now > 0 for target in [*seated, *list(self._arriving)[:room]])
         self._room = room
         self._floor = min(self._serving(), end)
 
@@ -168,7 +172,7 @@ class _Members:
         """Slots that have the right address already but get no traffic and should."""
         for name, target in self._target_of.items():
             slot = self._slots[name]
-            if target.weight > 0 and not slot.serves:
+            if target.weight_now > 0 and not slot.serves:
                 yield from self._occupy(name, target)
 
     def exchange(self) -> Iterator[Action]:
@@ -194,14 +198,14 @@ class _Members:
         """Weights that change but not to or from nothing; slots in drain get their place back."""
         for name, target in self._target_of.items():
             slot = self._slots[name]
-            if target.weight > 0 and slot.weight != target.weight:
-                yield self._set_weight(name, target.weight)
+            if target.weight_now > 0 and slot.weight != target.weight_now:
+                yield self._set_weight(name, target.weight_now)
 
     def lower_in_place(self) -> Iterator[Action]:
         """Instances that are draining: the slot stays, with weight 0."""
         for name, target in self._target_of.items():
             slot = self._slots[name]
-            if target.weight == 0:
+            if target.weight_now == 0:
                 if slot.weight != 0:
                     yield self._set_weight(name, 0)
                 if slot.admin is not Admin.READY:
@@ -212,8 +216,8 @@ class _Members:
         if (slot.host, slot.port) != (target.host, target.port):
             self._slots[name] = replace(slot, host=target.host, port=target.port)
             yield SetAddress(backend=self._backend, slot=name, host=target.host, port=target.port)
-        if slot.weight != target.weight:
-            yield self._set_weight(name, target.weight)
+        if slot.weight != target.weight_now:
+            yield self._set_weight(name, target.weight_now)
         if slot.admin is not Admin.READY:
             yield self._enable(name)
 

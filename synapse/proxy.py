@@ -5,10 +5,12 @@ come and go by changing slots at run time, so that HAProxy is reloaded only when
 """
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from smartstack.traffic import Proxy
+from smartstack.traffic import Balance, Proxy
 from synapse.placement import Placement, Role, Seen
 
 DEFAULT_WEIGHT = 100
@@ -26,16 +28,30 @@ SLOT_STEP = 4
 SMALL_WEIGHT_BALANCES = frozenset({"random", "source", "hash"})
 """Algorithms that put every unit of weight on a hash ring (weight x 16 x 48 bytes for each server)."""
 
+FEW_UNITS, MANY_UNITS = 4, 64
+"""The largest weight where the balance is by latency, which has that ring, too: a few units while all instances get the
+same, and enough to tell them apart while they do not. HAProxy takes the memory for that only when it is told so."""
+
+
+NO_SHARES: Mapping[str, float] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Target:
     """Where a slot should point, and the weight HAProxy should give it (0: draining). `backup`: only when no other
-    serves."""
+    serves. `live` is the weight for the moment, None where that is the same: it changes with what is measured, and no
+    file says it."""
 
     host: str
     port: int
     weight: int
     backup: bool = False
+    live: int | None = field(default=None, compare=False)
+
+    @property
+    def weight_now(self) -> int:
+        """The weight that HAProxy should have at this moment."""
+        return self.weight if self.live is None else self.live
 
 
 class Admin(enum.Enum):
@@ -74,6 +90,15 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What HAProxy counts of a slot: requests under way, and since its start those that it tried elsewhere because this
+    one gave no good answer. The log tells of such a request only who answered it in the end."""
+
+    current: int
+    retried: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotLine:
     """One `server` line: `s1 10.0.0.5:8080`, `disabled` when no instance is behind it, `backup` when it is used only
     where no other serves."""
@@ -90,7 +115,7 @@ class Service:
     """One service as HAProxy should offer it. `targets` are sorted by address; `slots` is how many there should be,
     and `backups` how many more that are used only when none of those serves. `absent` are the services that its routes
     lead to and that cannot answer, with why. `kept`: by the text that it had when it was good, because it cannot be
-    rendered any more."""
+    rendered any more. `measured`: HAProxy tells how long its requests take."""
 
     name: str
     proxy: Proxy
@@ -99,6 +124,12 @@ class Service:
     backups: int = 0
     absent: Mapping[str, str] = field(default_factory=dict)
     kept: bool = False
+    measured: bool = True
+
+    @property
+    def balance(self) -> Balance:
+        """How HAProxy picks an instance."""
+        return algorithm(self.proxy, measured=self.measured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,20 +167,34 @@ class Observed:
         )
 
 
-def targets(placement: Placement, proxy: Proxy) -> tuple[Target, ...]:
-    """The instances as HAProxy servers, with weights in the range that the balance algorithm can afford.
+def algorithm(proxy: Proxy, *, measured: bool) -> Balance:
+    """How HAProxy picks an instance: where nothing is measured, the latency is not known."""
+    return proxy.balancing if measured or proxy.balancing != "latency" else "leastconn"
+
+
+def targets(
+    placement: Placement, proxy: Proxy, shares: Mapping[str, float] = NO_SHARES, *, measured: bool = True
+) -> tuple[Target, ...]:
+    """The instances as HAProxy servers, with weights in the range that the balance algorithm can afford. `shares` is
+    how much of its weight an instance gets at this moment, by address; all of it where nothing is said.
 
     One that is held has weight 0, or no slot where clients would come back to it by their cookies all the same.
     """
+    used = [one for one in placement.used if not (one.role is Role.HELD and proxy.sticky is not None)]
+    given = [0 if one.role is Role.HELD else _given(one.instance.weight) for one in used]
+    parts = [shares.get(one.instance.address, 1.0) for one in used]
+    balance = algorithm(proxy, measured=measured)
+    now = [weight * part for weight, part in zip(given, parts, strict=True)]
+    in_file, live = _units(given, given, balance), _units(now, given, balance)
     return tuple(
         Target(
-            host=placed.instance.host,
-            port=placed.instance.port,
-            weight=0 if placed.role is Role.HELD else server_weight(placed.instance.weight, proxy.balance),
-            backup=placed.role is Role.BACKUP,
+            host=one.instance.host,
+            port=one.instance.port,
+            weight=weight,
+            backup=one.role is Role.BACKUP,
+            live=weight_now if weight_now != weight else None,
         )
-        for placed in placement.used
-        if not (placed.role is Role.HELD and proxy.sticky is not None)
+        for one, weight, weight_now in zip(used, in_file, live, strict=True)
     )
 
 
@@ -166,10 +211,27 @@ def slot_count(current: int | None, needed: int, *, may_shrink: bool = False) ->
     return fitting if may_shrink and fitting * 4 <= current else current
 
 
-def server_weight(weight: int | None, balance: str) -> int:
-    """The weight of a HAProxy server for the weight that an instance gave, None if it gave none."""
-    given = DEFAULT_WEIGHT if weight is None else weight
-    return -(-given // 8) if balance in SMALL_WEIGHT_BALANCES else given
+def spare_weight(balance: Balance) -> int:
+    """The weight of a slot that nobody is behind."""
+    return 1 if balance == "latency" else _units([DEFAULT_WEIGHT], [DEFAULT_WEIGHT], balance)[0]
+
+
+def _given(weight: int | None) -> int:
+    return DEFAULT_WEIGHT if weight is None else weight
+
+
+def _units(wanted: Sequence[float], given: Sequence[int], balance: Balance) -> list[int]:
+    """HAProxy's weights for these parts of the `given` ones, rounded up: 0 only where there is nothing to give."""
+    if balance == "latency":
+        some = {weight for weight in wanted if weight > 0}
+        unit = FEW_UNITS / min(some) if len(some) == 1 else MANY_UNITS / max(given, default=1) if some else 0.0
+    else:
+        unit = 1 / 8 if balance in SMALL_WEIGHT_BALANCES else 1.0
+    return [_whole(weight * unit) if weight else 0 for weight in wanted]
+
+
+def _whole(units: float) -> int:
+    return max(1, math.ceil(units - 1e-6))
 
 
 def _round_up(count: int) -> int:

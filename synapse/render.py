@@ -15,6 +15,7 @@ import jinja2
 
 import haproxy_templates
 from smartstack.errors import SmartStackError
+from smartstack.traffic import Balance
 from synapse.backend import backend, milliseconds
 from synapse.frontend import frontend
 from synapse.plan import Structure
@@ -26,7 +27,7 @@ from synapse.proxy import (
     Service,
     SlotLine,
     Target,
-    server_weight,
+    spare_weight,
 )
 from synapse.quarantine import Candidate
 from synapse.settings import HAProxySettings
@@ -91,6 +92,11 @@ class Renderer:
         self._caller = caller
         self._live = live
 
+    @property
+    def measured(self) -> bool:
+        """Whether HAProxy tells how long requests take."""
+        return self._feed is not None
+
     def global_part(self, description: str) -> str:
         """The `global` and `defaults` sections. Raises `TemplateError`."""
         return self._render(
@@ -123,7 +129,7 @@ class Renderer:
             frontend=front,
             switches=switches(service.name, proxy, service.absent, self._live),
             feed=self._feed,
-            backend=backend(service.name, proxy, self._version, backups=service.backups > 0),
+            backend=backend(service.name, proxy, self._version, backups=service.backups > 0, measured=service.measured),
             slots=slot_lines(service, seats),
             backups=service.backups > 0,
         )
@@ -189,20 +195,20 @@ def seat(service: Service, seated: Mapping[str, Target]) -> Mapping[str, Target]
 
 def slot_lines(service: Service, seats: Mapping[str, Target]) -> list[SlotLine]:
     """Every slot of a service, with who is in it."""
-    return [_line(name, seats.get(name), service.proxy.balance) for name in slot_names(service)]
+    return [_line(name, seats.get(name), service.balance) for name in slot_names(service)]
 
 
 def _numbered(prefix: str, count: int) -> list[str]:
     return [f"{prefix}{number}" for number in range(1, count + 1)]
 
 
-def _line(name: str, target: Target | None, balance: str) -> SlotLine:
+def _line(name: str, target: Target | None, balance: Balance) -> SlotLine:
     if target is None:
         spare = f"{SPARE_HOST}:{SPARE_PORT}"
         return SlotLine(
             name=name,
             address=spare,
-            weight=server_weight(None, balance),
+            weight=spare_weight(balance),
             disabled=True,
             backup=name.startswith(BACKUP_SLOT),
         )

@@ -9,6 +9,7 @@ from smartstack.instance import Instance
 from smartstack.maintenance import Maintenance, Maintenances
 from smartstack.registry.protocol import LinkStatus, Listing
 from synapse import holds
+from synapse.balancing.pool import Standing
 from synapse.drift import DriftRecord
 from synapse.haproxy.commands import command
 from synapse.live_map import shares
@@ -62,6 +63,7 @@ class Snapshot:
     stale: Stale | None = None
     certificates: Sequence[TlsState] = ()
     holds: Maintenances = field(default_factory=dict)
+    balance: Mapping[str, Mapping[str, Standing]] = field(default_factory=dict)
     shifts: Shifts = NOTHING_SAID
 
 
@@ -181,6 +183,7 @@ def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snaps
         "slots": len(slots),
         "instances": [
             _instance(instance, members.get(instance.address), listed, held, slots)
+            | _balance(snapshot, name, instance.address, slots)
             for instance in offer.choice.instances
         ],
         "strangers": _strangers(offer.choice.instances, slots),
@@ -209,6 +212,25 @@ def _instance(
         "held": _hold(held[address]) if address in held else None,
         **_seat(address, slots),
     }
+
+
+def _balance(snapshot: Snapshot, service: str, address: str, slots: Sequence[Slot]) -> dict[str, Any]:
+    """How much of its weight an instance gets, and why it is not all; with its state where it gets nothing."""
+    standing = snapshot.balance.get(service, {}).get(address)
+    if standing is None:
+        return {"balance": None}
+    until = None if standing.until is None else snapshot.at + standing.until - snapshot.clock
+    told = {
+        "balance": {
+            "share": standing.share,
+            "breaker": standing.state,
+            "why": standing.why,
+            "until": until,
+            "typical_ms": standing.typical_ms,
+        }
+    }
+    out = standing.share == 0 and _seat(address, slots)["state"] == "draining"
+    return {**told, "state": "out"} if out else told
 
 
 def _hold(hold: Maintenance) -> dict[str, Any]:

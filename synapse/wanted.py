@@ -220,7 +220,8 @@ class Wanting:
     ) -> Service:
         """The service with its slots: as many as it needs, and as it has."""
         current = None if running is None else sum(not slot.backup for slot in running)
-        chosen = targets(offer.placement, proxy)
+        measured = self._renderer.measured
+        chosen = targets(offer.placement, proxy, offer.shares, measured=measured)
         slots = slot_count(current, len(chosen), may_shrink=may_shrink)
         backups = 0
         if offer.definition.locality is not None:
@@ -231,7 +232,16 @@ class Wanting:
         if kept and not slot_counts(self.standing.texts[name])[1]:
             backups, chosen = 0, tuple(replace(target, backup=False) for target in chosen)
         absent = self.routing.absent(name, proxy)
-        return Service(name=name, proxy=proxy, targets=chosen, slots=slots, backups=backups, absent=absent, kept=kept)
+        return Service(
+            name=name,
+            proxy=proxy,
+            targets=chosen,
+            slots=slots,
+            backups=backups,
+            absent=absent,
+            kept=kept,
+            measured=measured,
+        )
 
     def _render(self, service: Service) -> None:
         """Bring the service's digest up to date. Raises `TemplateError`."""

@@ -36,7 +36,7 @@ _wait = click.option(
 @_wait
 def render(path: str, wait_seconds: float) -> None:
     """Print the haproxy.cfg that is wanted now. Changes nothing."""
-    synapse, look = _look(path, wait_seconds)
+    synapse, look, _ = _look(path, wait_seconds)
     _warn(synapse, wait_seconds)
     click.echo(synapse.render(look), nl=False)
 
@@ -50,9 +50,10 @@ def plan(path: str, wait_seconds: float, as_json: bool) -> None:
 
     HAProxy is not asked whether it would take a new file: what the synapse that runs found out of that is told.
     """
-    synapse, look = _look(path, wait_seconds)
+    synapse, look, running = _look(path, wait_seconds)
     _warn(synapse, wait_seconds)
-    told = outlook(look.plan, look.observed, synapse.offers.by_name, _refusals(synapse))
+    refusals = {name: one["refused_definition"] for name, one in running.items() if one.get("refused_definition")}
+    told = outlook(look.plan, look.observed, synapse.offers.by_name, refusals)
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return
@@ -60,14 +61,23 @@ def plan(path: str, wait_seconds: float, as_json: bool) -> None:
         click.echo(line)
 
 
-def _refusals(synapse: Synapse) -> dict[str, str]:
-    """The definitions that the synapse which runs does not use, and why; none where it does not answer."""
+def _running(synapse: Synapse) -> dict[str, Any]:
+    """The services as the synapse which runs tells of them; none where it does not answer."""
     answer: dict[str, Any] = {}
     if synapse.settings.admin is not None:
         with suppress(SmartStackError):
             answer = fetch_status(synapse.settings.admin)
-    services = answer.get("services", {})
-    return {name: one["refused_definition"] for name, one in services.items() if one.get("refused_definition")}
+    services: dict[str, Any] = answer.get("services", {})
+    return services
+
+
+def _shares(services: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """How much of its weight each instance gets by the synapse which runs, where that is not all of it."""
+    found = {
+        name: {each["address"]: float(each["balance"]["share"]) for each in one["instances"] if each.get("balance")}
+        for name, one in services.items()
+    }
+    return {name: shares for name, shares in found.items() if shares}
 
 
 def _warn(synapse: Synapse, wait_seconds: float) -> None:
@@ -79,8 +89,9 @@ def _warn(synapse: Synapse, wait_seconds: float) -> None:
         click.echo(f"warning: the registry has not said anything on {name} within {wait_seconds:g} s", err=True)
 
 
-def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
-    """What a synapse with this configuration would do now, once the registry has said something on every service."""
+def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look, dict[str, Any]]:
+    """What a synapse with this configuration would do now, once the registry has said something on every service, and
+    the services of the one that runs, by whose measurements this one goes."""
     configure("warning", "text")
     wake = Wake()
     synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), writes=False), wake, acts=False)
@@ -94,7 +105,11 @@ def _look(path: str, wait_seconds: float) -> tuple[Synapse, Look]:
             if not synapse.missing() or left <= 0:
                 break
             wake.wait(min(left, 0.2))
-        return synapse, synapse.controller.look(synapse.offers.by_name, synapse.offers.by_name, everything=True)
+        running = _running(synapse)
+        synapse.balancer.borrow(_shares(running))
+        synapse.look_up()
+        look = synapse.controller.look(synapse.offers.by_name, synapse.offers.by_name, everything=True)
+        return synapse, look, running
     except HAProxyAway as away:
         raise SmartStackError(f"{away}; synapse itself would wait for it") from away
     finally:

@@ -10,7 +10,7 @@ import click
 from smartstack.instance import MAINTENANCE_LABEL, printable
 from smartstack.talk import age, json_option, table
 from synapse.cli.talk import Daemon, running
-from synapse.explain import explain_lines, place_text, verdicts
+from synapse.explain import explain_lines, place_text, share_text, verdicts
 
 
 @click.command(short_help="What the running synapse sees.")
@@ -133,6 +133,8 @@ def _remark(each: dict[str, Any], at: float) -> str:
     if each["role"] in ("backup", "out"):
         why = f": {printable(each['why'], 200)}" if each["why"] else ""
         return f"  {'backup' if each['role'] == 'backup' else 'not for this host'}{why}"
+    if each["balance"] is not None:
+        return f"  {each['balance']['why'] if each['state'] == 'out' else share_text(each)}"
     reason = each["labels"].get(MAINTENANCE_LABEL)
     owner = each["labels"].get(f"{MAINTENANCE_LABEL}_owner")
     return "" if reason is None else f"  {printable(reason, 200)}" + (f" ({printable(owner)})" if owner else "")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synapse.proxy import Admin, Slot
+from synapse.proxy import Admin, Load, Slot
 
 _MAINT_BITS = 0x23
 _DRAIN_BITS = 0x18
@@ -92,13 +92,29 @@ def parse_backend_id(text: str) -> str | None:
 def parse_load(text: str) -> tuple[int, int]:
     """The answer to `show stat <backend> 6 -1`: requests under way, and those that wait for a free place, in the
     backend's queue or a server's. What does not fit counts nothing."""
-    header, *lines = [line.split(",") for line in text.splitlines() if line] or [[]]
-    columns = [name.removeprefix("# ") for name in header]
-    # What may be quoted, and hold commas, stands far behind these columns.
-    rows = [dict(zip(columns, fields, strict=False)) for fields in lines]
+    rows = _stat_rows(text)
     queued = sum(_number(row.get("qcur")) for row in rows)
     sessions = sum(_number(row.get("scur")) for row in rows if row.get("svname") == "BACKEND")
     return max(0, sessions - queued), queued
+
+
+def parse_server_loads(text: str) -> Mapping[str, Load]:
+    """The answer to `show stat <backend> 4 -1`, by slot. A request that a server gave no good answer to counts for it as
+    a retry, as a redispatch, or as both. What does not fit counts nothing."""
+    return {
+        row["svname"]: Load(
+            current=_number(row.get("scur")), retried=max(_number(row.get("wretr")), _number(row.get("wredis")))
+        )
+        for row in _stat_rows(text)
+        if "svname" in row
+    }
+
+
+def _stat_rows(text: str) -> list[dict[str, str]]:
+    # What may be quoted, and hold commas, stands far behind the columns that are read.
+    header, *lines = [line.split(",") for line in text.splitlines() if line] or [[]]
+    columns = [name.removeprefix("# ") for name in header]
+    return [dict(zip(columns, fields, strict=False)) for fields in lines]
 
 
 def _number(text: str | None) -> int:

@@ -14,6 +14,7 @@ from synapse.haproxy.answers import (
     parse_load,
     parse_processes,
     parse_reload,
+    parse_server_loads,
     parse_servers,
     split_replies,
     succeeded,
@@ -21,7 +22,7 @@ from synapse.haproxy.answers import (
 from synapse.haproxy.commands import batches, command
 from synapse.haproxy.errors import HAProxyAway
 from synapse.plan import Action, Enable
-from synapse.proxy import Slot
+from synapse.proxy import Load, Slot
 
 ANSWER_SECONDS = 5.0
 """How long an answer may take; 10,000 servers take 9 ms."""
@@ -89,6 +90,11 @@ class Runtime:
         # By its number: a frontend has the same name, and is found first.
         number = parse_backend_id(self._ask(f"show servers state {backend}"))
         return (0, 0) if number is None else parse_load(self._ask(f"show stat {number} 6 -1"))
+
+    def server_loads(self, backend: str) -> Mapping[str, Load]:
+        """What this backend's slots have to do, by their names. Raises `HAProxyAway`."""
+        number = parse_backend_id(self._ask(f"show servers state {backend}"))
+        return {} if number is None else parse_server_loads(self._ask(f"show stat {number} 4 -1"))
 
     def execute(self, actions: Sequence[Action]) -> list[Failure]:
         """Do these actions in order; each that HAProxy did not take is returned, the others are done all the same.

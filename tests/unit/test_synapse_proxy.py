@@ -1,13 +1,13 @@
 """How many slots a service gets, and what an instance's weight is to HAProxy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from smartstack.instance import Instance
 from smartstack.traffic import Balance
 from synapse.placement import Seen
-from synapse.proxy import Admin, Observed, Slot, Target, server_weight, slot_count, targets
+from synapse.proxy import Admin, Observed, Slot, Target, algorithm, slot_count, spare_weight, targets
 from tests.support.definitions import placed, proxy
 
 SLOTS: Mapping[str, tuple[int | None, int, bool, int]] = {
@@ -39,23 +39,64 @@ def test_slot_count(current: int | None, needed: int, may_shrink: bool, count: i
     assert slot_count(current, needed, may_shrink=may_shrink) == count
 
 
-WEIGHTS: Mapping[str, tuple[int | None, Balance, int]] = {
-    "none given": (None, "leastconn", 100),
-    "given": (50, "leastconn", 50),
-    "the largest": (256, "roundrobin", 256),
-    "draining": (0, "leastconn", 0),
-    "none given, on a hash ring": (None, "random", 13),
-    "the largest, on a hash ring": (256, "source", 32),
-    "draining, on a hash ring": (0, "hash", 0),
-    "the least that serves still serves on a hash ring": (1, "hash", 1),
-    "next to the least": (9, "random", 2),
+WEIGHTS: Mapping[str, tuple[Sequence[int | None], Balance, Sequence[int]]] = {
+    "none given": ([None], "leastconn", [100]),
+    "given": ([50, 0, None], "leastconn", [50, 0, 100]),
+    "the largest": ([256], "roundrobin", [256]),
+    "on a hash ring, an eighth": ([None, 256, 0, 1, 9], "random", [13, 32, 0, 1, 2]),
+    "by latency, all the same: few units": ([None, 100, 0], "latency", [4, 4, 0]),
+    "by latency, all the same and small": ([1, 1], "latency", [4, 4]),
+    "by latency, different: enough units": ([None, 50, 1, 0], "latency", [64, 32, 1, 0]),
+    "by latency, different and small": ([1, 2], "latency", [32, 64]),
+    "by latency, all draining": ([0, 0], "latency", [0, 0]),
 }
 
 
-@pytest.mark.parametrize(("given", "balance", "weight"), WEIGHTS.values(), ids=WEIGHTS)
-def test_server_weight(given: int | None, balance: Balance, weight: int) -> None:
-    """Weights are taken as they are, or an eighth of them, rounded up, where each unit costs memory; 0 stays 0."""
-    assert server_weight(given, balance) == weight
+@pytest.mark.parametrize(("given", "balance", "weights"), WEIGHTS.values(), ids=WEIGHTS)
+def test_weights(given: Sequence[int | None], balance: Balance, weights: Sequence[int]) -> None:
+    """As they are given, or fewer units where each costs memory, rounded up; 0 stays 0."""
+    instances = [Instance(host=f"10.0.0.{number}", port=80, weight=weight) for number, weight in enumerate(given)]
+    found = targets(placed(instances), proxy(balance=balance))
+    assert [target.weight for target in found] == weights
+    assert [target.weight_now for target in found] == weights
+
+
+SHARES: Mapping[str, tuple[Sequence[int | None], Mapping[str, float], Balance, Sequence[int]]] = {
+    "half of one": ([None, None], {"10.0.0.0:80": 0.5}, "latency", [32, 64]),
+    "the least of one": ([None, None], {"10.0.0.0:80": 1 / 64}, "latency", [1, 64]),
+    "nothing of one: the others keep what they have": ([None, None], {"10.0.0.0:80": 0.0}, "latency", [0, 4]),
+    "of what is draining there is no part": ([0, None], {"10.0.0.0:80": 0.5}, "latency", [0, 4]),
+    "of a weight that differs": ([50, None], {"10.0.0.0:80": 0.5}, "latency", [16, 64]),
+    "of a small one there is always something": ([1, None], {"10.0.0.0:80": 1 / 64}, "latency", [1, 64]),
+    "by what is under way": ([None, None], {"10.0.0.0:80": 0.03}, "leastconn", [3, 100]),
+    "on a hash ring": ([None, None], {"10.0.0.0:80": 0.0}, "hash", [0, 13]),
+    "of somebody who is not there": ([None, None], {"10.0.0.9:80": 0.5}, "latency", [4, 4]),
+}
+
+
+@pytest.mark.parametrize(("given", "shares", "balance", "weights"), SHARES.values(), ids=SHARES)
+def test_shares_change_the_weight_of_the_moment_and_not_the_files(
+    given: Sequence[int | None], shares: Mapping[str, float], balance: Balance, weights: Sequence[int]
+) -> None:
+    """The same targets for whoever compares them: no file is written for a share."""
+    instances = placed(Instance(host=f"10.0.0.{number}", port=80, weight=weight) for number, weight in enumerate(given))
+    shared = targets(instances, proxy(balance=balance), shares)
+    assert [target.weight_now for target in shared] == weights
+    assert shared == targets(instances, proxy(balance=balance))
+
+
+def test_without_measurements_latency_is_leastconn() -> None:
+    """Nobody tells how long requests take: the weights are those of leastconn, and so is the pick."""
+    instances = placed([Instance(host="10.0.0.1", port=80)])
+    assert [target.weight for target in targets(instances, proxy(), measured=False)] == [100]
+    assert algorithm(proxy(), measured=False) == "leastconn"
+    assert algorithm(proxy(), measured=True) == "latency"
+    assert algorithm(proxy(balance="roundrobin"), measured=False) == "roundrobin"
+
+
+def test_a_slot_that_nobody_is_behind_costs_little() -> None:
+    """On the ring of `latency` one unit; elsewhere the weight of an instance that gave none."""
+    assert [spare_weight(balance) for balance in ("latency", "random", "leastconn")] == [1, 13, 100]
 
 
 def test_targets_are_the_instances_with_these_weights() -> None:

@@ -133,6 +133,7 @@ def test_a_quiet_host() -> None:
                         "ring": 0,
                         "why": "",
                         "held": None,
+                        "balance": None,
                         "slot": "s1",
                         "state": "serving",
                     }
