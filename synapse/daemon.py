@@ -133,6 +133,7 @@ def _admin(
         ready=lambda: readiness.answer(synapse.snapshot),
         status=lambda: {
             **describe(synapse.snapshot),
+            "host": synapse.telemetry.host,
             "version": __version__,
             "actions_problem": token.problem,
             "fleet": fleet.status(),

@@ -1,6 +1,7 @@
 // The frame around the pages: which one is shown, and whether this synapse is well.
 
 import { render } from "./vendor/preact.mjs";
+import { ask } from "./api.js";
 import { EventsPage } from "./events.js";
 import { HealthPage } from "./health.js";
 import { Overview } from "./overview.js";
@@ -47,6 +48,8 @@ class App extends Live {
       });
     });
     this.watch("ready", "/readyz", 5);
+    // Through a tunnel every host has the same address: its name says which one it is.
+    ask("/status").then((found) => this.setState({ host: found.value?.host ?? location.host }));
   }
 
   shown() {
@@ -56,13 +59,13 @@ class App extends Live {
     return html`<${page} key=${path} />`;
   }
 
-  render(props, { path, name, ready }) {
+  render(props, { path, name, ready, host = "" }) {
     const current = PAGES.find((each) => each.path === path);
-    document.title = `${current?.title ?? name ?? "synapse"} · ${location.host} · synapse`;
+    document.title = `${current?.title ?? name ?? "synapse"} · ${host} · synapse`;
     return html`
       <a class="skip" href="#main" onClick=${skip}>Skip to the page</a>
       <header class="top">
-        <p class="brand">synapse <span class="muted">${location.host}</span></p>
+        <p class="brand">synapse <span class="muted" title=${location.host}>${host}</span></p>
         <nav aria-label="Pages"><ul>${PAGES.map((each) => html`<li key=${each.path}>
           <a href=${`#/${each.path}`} aria-current=${each.path === path || (path === "service" && each.path === "") ? "page" : undefined}>${each.title}</a>
         </li>`)}</ul></nav>

@@ -25,7 +25,7 @@ export function Sparkline({ points, label }) {
   }
   const told = `${label}: at most ${perSecond(top)} requests a second in the last hour, now ${perSecond(points[points.length - 1].rate)}`;
   return html`<svg class="spark" viewBox=${`0 0 ${width} ${height}`} width=${width} height=${height} role="img" aria-label=${told}>
-    <title>${told}</title><path class="failed" d=${failed} /><path class="curve" d=${path} />
+    <title>${told}</title><path class="base" d=${`M0 ${height - 0.5}H${width}`} /><path class="failed" d=${failed} /><path class="curve" d=${path} />
   </svg>`;
 }
 

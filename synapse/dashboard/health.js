@@ -30,6 +30,8 @@ export function troublesOf(status) {
     else {
       const down = service.instances.filter((one) => one.state === "down").length;
       if (down) say("warn", name, `HAProxy finds ${down} of ${service.instances.length} down`);
+      const out = service.instances.filter((one) => one.state === "out").length;
+      if (out) say("warn", name, `the breaker is open for ${out} of ${service.instances.length}`);
     }
   }
   return found;
@@ -131,6 +133,6 @@ function Plan({ told }) {
   const more = plan.more_actions ? ` and ${plan.more_actions} more` : "";
   return html`<${Section} id="plan" title="Last change of HAProxy" note=${`${day(plan.at)} ${clock(plan.at)}`}>
     ${plan.reload.length ? html`<p>a start or reload: ${plan.reload.join("; ")}</p>` : null}
-    ${plan.actions.length ? html`<details><summary>${plan.actions.length}${more} commands at run time</summary><pre>${plan.actions.join("\n")}</pre></details>` : null}
+    ${plan.actions.length ? html`<details><summary>commands at run time: ${plan.actions.length}${more}</summary><pre>${plan.actions.join("\n")}</pre></details>` : null}
   <//>`;
 }

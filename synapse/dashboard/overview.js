@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { Sparkline } from "./charts.js";
-import { Coverage, trafficColumns } from "./figures.js";
+import { Coverage, successLevel, trafficColumns } from "./figures.js";
 import { UNKNOWN } from "./format.js";
 import { troublesOf } from "./health.js";
 import { html, Live, Mark, Scope, serviceLink, Table, Trouble } from "./parts.js";
@@ -106,7 +106,7 @@ export class Overview extends Live {
 }
 
 const RANKS = { bad: 2, warn: 1 };
-const rank = (row) => Math.max(0, ...row.troubles.map((one) => RANKS[one.level] ?? 0));
+const rank = (row) => Math.max(...[successLevel(row.figures?.success_rate), ...row.troubles.map((one) => one.level)].map((level) => RANKS[level] ?? 0));
 
 /** How many instances serve, of how many; null while that is not known. Without a proxy HAProxy finds nothing of them. */
 function upOf({ told, service }) {

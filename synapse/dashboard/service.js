@@ -77,6 +77,7 @@ function Tiles({ figures }) {
 }
 
 const figured = (rows, keep = () => true) => (rows ?? []).filter(keep).map((row) => ({ ...row, figures: row }));
+const fewer = trafficColumns.filter((column) => column.key !== "p95");
 const nothing = (rows) => (rows ? "none in the last minute" : "not known");
 
 const KINDS = {
@@ -90,14 +91,14 @@ function Callers({ name, edges, services }) {
     { key: "source", title: "caller", cell: (row) => (isService(row.source) ? html`<a href=${serviceLink(row.source)}>${row.source}</a>` : row.source) },
     { key: "kind", title: "known by", wide: true, cell: (row) => html`<span title=${KINDS[row.source_kind]}>${row.source_kind}</span>` },
     { key: "host", title: "from", wide: true, cell: (row) => row.host },
-    ...trafficColumns,
+    ...fewer,
   ];
   return html`<${Section} id="callers" title="Callers"><${Table} caption=${`Who called ${name}`} columns=${columns}
     rows=${figured(edges, (row) => row.service === name)} rowKey=${(row) => `${row.host} ${row.source_kind} ${row.source}`} empty=${nothing(edges)} /><//>`;
 }
 
 function Callees({ name, edges }) {
-  const columns = [{ key: "service", title: "callee", cell: (row) => html`<a href=${serviceLink(row.service)}>${row.service}</a>` }, ...trafficColumns];
+  const columns = [{ key: "service", title: "callee", cell: (row) => html`<a href=${serviceLink(row.service)}>${row.service}</a>` }, ...fewer];
   return html`<${Section} id="callees" title="Callees"><${Table} caption=${`Whom ${name} called from this host`} columns=${columns}
     rows=${figured(edges, (row) => row.source === name)} rowKey=${(row) => `${row.host} ${row.source_kind} ${row.service}`} empty=${nothing(edges)} /><//>`;
 }
