@@ -1,6 +1,8 @@
 # Each target sets up by itself what it needs (.ci/setup), and is quick the second time.
 
 export PATH := $(PATH):/usr/sbin:/sbin
+# Tests start the daemons a thousand times: where nothing may be kept, each start compiles all of their modules.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.

@@ -11,9 +11,24 @@ from tests.architecture import house, rules
 from tests.architecture.rules import Source
 
 ROOT = Path(__file__).parents[2]
-SOURCES = rules.read_sources(ROOT, house.PACKAGES)
-TESTS = [source for source in rules.read_sources(ROOT, ["tests"]) if ".test_" in source.name]
-KNOWN = frozenset(source.name for source in SOURCES)
+
+
+@pytest.fixture(scope="module")
+def sources() -> list[Source]:
+    """Every module of the four packages."""
+    return rules.read_sources(ROOT, house.PACKAGES)
+
+
+@pytest.fixture(scope="module")
+def tests_of_all() -> list[Source]:
+    """Every module with tests."""
+    return [source for source in rules.read_sources(ROOT, ["tests"]) if ".test_" in source.name]
+
+
+@pytest.fixture(scope="module")
+def known(sources: list[Source]) -> frozenset[str]:
+    """The names of the modules."""
+    return frozenset(source.name for source in sources)
 
 
 @pytest.mark.parametrize(
@@ -29,25 +44,25 @@ KNOWN = frozenset(source.name for source in SOURCES)
         rules.too_long,
     ],
 )
-def test_every_module_keeps_the_rule(rule: Callable[[Source], list[str]]) -> None:
+def test_every_module_keeps_the_rule(rule: Callable[[Source], list[str]], sources: list[Source]) -> None:
     """No module of the four packages breaks it."""
-    assert [violation for source in SOURCES for violation in rule(source)] == []
+    assert [violation for source in sources for violation in rule(source)] == []
 
 
-def test_imports_go_down_only() -> None:
+def test_imports_go_down_only(sources: list[Source], known: frozenset[str]) -> None:
     """Facts and decisions, shells, daemons, command lines: each imports from its own layer and from those below."""
-    assert [violation for source in SOURCES for violation in rules.upward_imports(source, KNOWN)] == []
+    assert [violation for source in sources for violation in rules.upward_imports(source, known)] == []
 
 
-def test_there_is_no_cycle() -> None:
+def test_there_is_no_cycle(sources: list[Source]) -> None:
     """No module imports itself by way of others."""
-    assert rules.cycles(SOURCES) == []
+    assert rules.cycles(sources) == []
 
 
 @pytest.mark.parametrize("rule", [rules.tests_without_rule, rules.sleeping_tests])
-def test_every_test_keeps_the_rule(rule: Callable[[Source], list[str]]) -> None:
+def test_every_test_keeps_the_rule(rule: Callable[[Source], list[str]], tests_of_all: list[Source]) -> None:
     """A test states the rule that it holds, and does not sleep."""
-    assert [violation for source in TESTS for violation in rule(source)] == []
+    assert [violation for source in tests_of_all for violation in rule(source)] == []
 
 
 def test_two_test_files_may_share_a_name() -> None:
@@ -67,12 +82,12 @@ def test_two_test_files_may_share_a_name() -> None:
         pytest.param(frozenset(home for homes in house.HOMES.values() for home in homes), id="homes"),
     ],
 )
-def test_the_tables_name_only_what_is_there(named: frozenset[str]) -> None:
+def test_the_tables_name_only_what_is_there(named: frozenset[str], known: frozenset[str]) -> None:
     """A module that was renamed or removed leaves the tables too."""
-    assert sorted(named - KNOWN) == []
+    assert sorted(named - known) == []
 
 
-def test_every_home_is_lived_in() -> None:
+def test_every_home_is_lived_in(sources: list[Source]) -> None:
     """A module that no longer needs a library is no longer its home."""
     empty = [
         f"{library}: {home}"
@@ -80,7 +95,7 @@ def test_every_home_is_lived_in() -> None:
         for home in homes
         if not any(
             rules.below(source.name, home) and any(rules.below(each.module, library) for each in source.imports)
-            for source in SOURCES
+            for source in sources
         )
     ]
     assert empty == []
