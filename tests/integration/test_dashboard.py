@@ -35,6 +35,7 @@ MARKS = {
 def serving() -> Iterator[Host]:
     """A host that serves web, api and a service that is only to be found; frontdoor calls web, and web calls api."""
     host = Host()
+    host.settings["fleet"] = {"listen": f"{host.address}:3201"}
     host.serve("web", 3210)
     host.serve("api", 3211, instances=2)
     host.write("services/directory.yaml", '{"port": 8080, "check": {"type": "tcp"}}')
@@ -112,6 +113,8 @@ def test_the_numbers_are_those_of_synapse_stat(page: Browser, serving: Host) -> 
     for service, up in (("web", "▲ 3/4"), ("api", "2/2")):
         eventually(lambda service=service: agree(service), within=20)  # type: ignore[misc]
         assert page.row("Services", service)["up"] == up
+    page.driver.find_element(By.CSS_SELECTOR, "fieldset label:last-of-type input").click()
+    eventually(lambda: "of the fleet" in page.text("caption") and agree("web"), within=20)
 
 
 def test_what_is_not_known_is_no_zero(page: Browser, serving: Host) -> None:
@@ -168,7 +171,8 @@ def test_the_tap_shows_a_request(page: Browser, serving: Host) -> None:
 
 
 def test_the_graph_shows_the_edges(page: Browser, serving: Host) -> None:
-    """Exactly the edges that there are, each from the caller to the callee, in the picture and in words."""
+    """Exactly the edges that there are, each from the caller to the callee; of the fleet, and of this host for who
+    wants those."""
     told = serving.synapse.get("/telemetry/edges?window=60").json()["edges"]
     assert {(each["source"], each["service"]) for each in told} == {("frontdoor", "web"), ("web", "api")}
     page.open("topology")
@@ -178,6 +182,9 @@ def test_the_graph_shows_the_edges(page: Browser, serving: Host) -> None:
         return set(page.driver.execute_script(script))
 
     eventually(lambda: titles() == {"frontdoor to web", "web to api"}, within=10)
+    assert "by 1 of 1 hosts" in page.text()
+    page.driver.find_element(By.CSS_SELECTOR, "fieldset label:first-of-type input").click()
+    eventually(lambda: "hosts" not in page.text() and len(titles()) == 2, within=10)
     # What calls is to the left of what it calls.
     script = """return [...document.querySelectorAll('.node')].map((node) =>
         [node.querySelector('.name').textContent, node.getBoundingClientRect().left])"""
