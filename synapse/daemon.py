@@ -52,7 +52,9 @@ def run(path: str) -> int:
         synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), live=LIVE), wake)
         stopping = install_signals(wake, synapse.resync)
         gauge = Gauges(synapse.process.runtime).read
-        traffic = Exposition(synapse.telemetry, settings.telemetry, gauge=gauge, shares=dict)
+        traffic = Exposition(
+            synapse.telemetry, settings.telemetry, gauge=gauge, shares=lambda: synapse.balancer.governor.shares
+        )
         synapse.metrics.registry.register(traffic)
         fleet = Fleet(settings, _questions(synapse, gauge), healthz(heartbeat), exposed(synapse.metrics.registry))
         admin = _admin(synapse, settings, heartbeat, readiness, fleet)

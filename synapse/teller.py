@@ -87,3 +87,5 @@ def _service_gauges(metrics: Metrics, name: str, offer: Offer) -> None:
     metrics.held_back.labels(name).set(offer.choice.origin is Origin.HELD_BACK)
     metrics.known.labels(name).set(isinstance(offer.known, Listing))
     metrics.placed(name, len(offer.placement.rings_used))
+    for each in (metrics.breaker_openings, metrics.breakers_open, metrics.slowed):
+        each.labels(name)  # there from the start, with 0

@@ -39,6 +39,15 @@ _REQUESTS = Group(
             "registered.",
         ),
         Alert(
+            name="SmartStackBreakerOpen",
+            expr="synapse_breakers_open > 0",
+            lasting="15m",
+            severity="warning",
+            summary="{{ $value }} instances of {{ $labels.service }} get no requests from {{ $labels.host }}",
+            description="They failed, and still fail whenever they are tried. `synapse status` names them; their own "
+            "logs say why. Their checks pass, so that they stay registered: a check that sees this failure is missing.",
+        ),
+        Alert(
             name="SmartStackListingHeldBack",
             expr="synapse_held_back == 1",
             lasting="5m",

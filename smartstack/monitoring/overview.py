@@ -154,6 +154,25 @@ ONE_SERVICE = Dashboard(
                     unit="none",
                 ),
                 Panel(
+                    title="Weighed down",
+                    description="Instances that get no requests because they fail, and less because they are slow.",
+                    queries=(
+                        Query(
+                            expr=f"sum by (service) (synapse_breakers_open{{{OFFERED}}})",
+                            legend="{{service}} out",
+                        ),
+                        Query(
+                            expr=f"sum by (service) (synapse_instances_slowed{{{OFFERED}}})",
+                            legend="{{service}} slowed",
+                        ),
+                        Query(
+                            expr=f"sum by (service) (increase(synapse_breaker_openings_total{{{OFFERED}}}[1h]))",
+                            legend="{{service}} taken out in the last hour",
+                        ),
+                    ),
+                    unit="none",
+                ),
+                Panel(
                     title="Not believed",
                     description="Hosts that hold back a shrunken listing, or do not know the registry's word.",
                     queries=(

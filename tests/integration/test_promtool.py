@@ -100,6 +100,12 @@ CASES = {
         labels=HERE,
         summary="web has no instance on h1",
     ),
+    "SmartStackBreakerOpen": Case(
+        fires=gauge("synapse_breakers_open", WEB, 2),
+        quiet={f"synapse_breakers_open{{{WEB}}}": "2x10 0x60"},
+        labels=HERE,
+        summary="2 instances of web get no requests from h1",
+    ),
     "SmartStackListingHeldBack": Case(
         fires=gauge("synapse_held_back", WEB, 1),
         quiet={f"synapse_held_back{{{WEB}}}": "0x10 1x3 0x60"},
