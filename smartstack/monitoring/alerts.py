@@ -44,8 +44,9 @@ _REQUESTS = Group(
             lasting="15m",
             severity="warning",
             summary="{{ $value }} instances of {{ $labels.service }} get no requests from {{ $labels.host }}",
-            description="They failed, and still fail whenever they are tried. `synapse status` names them; their own "
-            "logs say why. Their checks pass, so that they stay registered: a check that sees this failure is missing.",
+            description="They failed, and still fail whenever they are tried. `synapse explain {{ $labels.service }}` "
+            "on that host says which and why. Their checks pass, so that they stay registered: a check that sees this "
+            "failure is missing.",
         ),
         Alert(
             name="SmartStackListingHeldBack",

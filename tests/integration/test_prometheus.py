@@ -160,8 +160,11 @@ def unanswered(ask: Callable[[str], list[float]], questions: list[tuple[str, str
 
 def test_every_question_has_an_answer(prometheus: Prometheus, host: Host) -> None:
     """Each query of each panel, each choice at the head of a dashboard, each recording rule and each question of
-    Linkerd's dashboards has data; every rule can be worked out; targets bear their host's name."""
+    Linkerd's dashboards has data, that of the instance that fails too; every rule can be worked out; targets bear their
+    host's name."""
     assert unanswered(prometheus.values, [*PANELS, *CHOICES, *RECORDED, *LINKERD]) == []
+    sick = f'synapse_instance_share{{service="web",address="{host.instance(2).address}"}}'
+    eventually(lambda: prometheus.values(f"{sick} < 1"), within=DATA_SECONDS)
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert len(rules) > len(RECORDED)
     assert [rule["lastError"] for rule in rules if rule["health"] != "ok"] == []
