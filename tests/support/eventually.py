@@ -6,15 +6,17 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_SECONDS = 0.01
+POLL_SECONDS = (0.01, 0.05)
+"""The shortest and the longest pause between two questions: to ask a daemon costs it, and everybody on two cores."""
 
 
-def eventually(condition: Callable[[], T], within: float = 5.0, message: str = "") -> T:
-    """Ask every 10 ms until the answer is true, and return it; fail when it is not within so many seconds.
+def eventually(condition: Callable[[], T], within: float = 10.0, message: str = "") -> T:
+    """Ask until the answer is true, and return it; fail when it is not within so many seconds. The pause before the
+    next question is a tenth of the time that has passed, within `POLL_SECONDS`.
 
     An assertion that fails inside counts as not yet, and is the reason given when the time is over.
     """
-    end = time.monotonic() + within
+    began = time.monotonic()
     while True:
         reason: AssertionError | None = None
         answer: T | None = None
@@ -24,8 +26,9 @@ def eventually(condition: Callable[[], T], within: float = 5.0, message: str = "
             reason = error
         if answer:
             return answer
-        if time.monotonic() >= end:
+        passed = time.monotonic() - began
+        if passed >= within:
             said = message or "the condition did not come true"
             last = reason if reason is not None else f"last answer {answer!r}"
             raise AssertionError(f"{said} within {within:g} s: {last}") from reason
-        time.sleep(POLL_SECONDS)
+        time.sleep(min(max(passed / 10, POLL_SECONDS[0]), POLL_SECONDS[1]))
