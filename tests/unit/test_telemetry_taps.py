@@ -127,10 +127,11 @@ def test_there_are_only_so_many_taps(taps: Taps, clock: Clock) -> None:
 
 def test_who_waits_is_answered_by_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by one that he does not mean, and with nothing when his time is over."""
+    monkeypatch.setattr(module, "LONGEST_WAIT_SECONDS", 30.0)
     taps = Taps()
     name = taps.open(Filter(service="web"), 100)
     with ThreadPoolExecutor() as pool:
-        answer: Future[Catch | None] = pool.submit(taps.ask, name, 5)
+        answer: Future[Catch | None] = pool.submit(taps.ask, name, 30)
         eventually(lambda: taps._taps[name].turn == 1)
         taps.take([told(service="api")], time.monotonic())
         assert not answer.done()
