@@ -26,8 +26,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` directory of an environment that has the wheel and what it depends on, and nothing else."""
     directory = tmp_path_factory.mktemp("installed")
-    venv.create(directory, with_pip=True)
-    subprocess.run([directory / "bin" / "pip", "install", "--quiet", str(wheel)], check=True, timeout=300)
+    venv.create(directory, with_pip=False)
+    command = [sys.executable, "-m", "pip", "--python", str(directory), "install", "--quiet", str(wheel)]
+    subprocess.run(command, check=True, timeout=300)
     return directory / "bin"
 
 
