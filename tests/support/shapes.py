@@ -44,12 +44,12 @@ SWITCHES = [
     rf"if {{ queue\({_WORD}\) ge \d+ }})",
     r'    http-error status 50[234] content-type text/plain hdr Retry-After 1 lf-string "[A-Za-z0-9_., :%-]+\\n"',
     r"    http-request set-var\(txn\.now\) date\(0,ms\)",
-    rf"    http-request set-var\(txn\.most\) be_sess_rate\({_WORD}\),mul\(\d+\),add\(\d+\),mul\(10\)",
+    rf"    http-request set-var\(txn\.most\) be_sess_rate\({_WORD}\),mul\(\d+\),add\(\d+\),mul\(10\),add\(1000000000\)",
     rf"    http-request set-var\({_PROC}\) var\(txn\.(now|most)\)( unless {{ var\({_PROC}\) -m found }}"
     rf"| if {{ var\({_PROC}\),sub\(txn\.most\) gt 0 }})?",
     rf"    http-request set-var\({_PROC}\) var\(txn\.now\),sub\({_PROC}\),mul\(\d+\),add\(\d+\),add\({_PROC}\) "
     rf"if {{ var\(txn\.now\),sub\({_PROC}\) ge 0 }}",
-    rf"    http-request disable-l7-retry if {{ var\({_PROC}\) -m int lt 1000 }}",
+    rf"    http-request disable-l7-retry if {{ var\({_PROC}\) -m int lt 1000001000 }}",
     r"    http-after-response set-var-fmt\(txn\.retries\) %rc",
     rf"    http-after-response set-var\({_PROC}\) var\(txn\.retries\),regsub\(\[\+\],\),mul\(-1000\),add\({_PROC}\) "
     r"unless { var\(txn\.retries\) -m str 0 }",
