@@ -43,6 +43,15 @@ def serving(told: dict[str, Any], service: str) -> frozenset[str]:
     return frozenset(each["address"] for each in instances if each["state"] == "serving")
 
 
+def share(told: dict[str, Any], service: str, address: str) -> float:
+    """Of synapse's /status: which part of its weight an instance gets for how fast it answers; 1.0 where nothing is
+    against it."""
+    for each in told.get("services", {}).get(service, {}).get("instances", ()):
+        if each["address"] == address and each.get("balance") is not None:
+            return float(each["balance"]["share"])
+    return 1.0
+
+
 def problem(told: dict[str, Any], service: str) -> str | None:
     """Of synapse's /status: the first thing that is wrong with a service's definition."""
     problems = told.get("problems", {}).get(service, ())
@@ -69,3 +78,11 @@ def counted(address: TcpAddress, series: str) -> float | None:
         return None
     lines = [line for line in answer[1].decode().splitlines() if line.split("{")[0].split(" ")[0] == series]
     return sum(float(line.rpartition(" ")[2]) for line in lines) if lines else None
+
+
+def traffic(address: TcpAddress) -> dict[str, dict[str, Any]]:
+    """What synapse counted in the last minute, by service; only those that had requests."""
+    answer = ask(address, "/telemetry/stat?window=60")
+    if answer is None or answer[0] != 200:
+        return {}
+    return {row["service"]: row for row in json.loads(answer[1])["rows"] if row["requests"]}

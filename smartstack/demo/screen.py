@@ -68,6 +68,7 @@ def introduction(fleet: Fleet) -> list[str]:
     haproxy = observe.haproxy_pid(observe.status(layout.synapse_admin))
     lines.append(f"nerve     http://{layout.nerve_admin('host1')}/status  {nerves}")
     lines.append(f"synapse   http://{layout.synapse_admin}/status   pid {fleet.synapse.pid}, HAProxy pid {haproxy}")
+    lines.append(f"dashboard http://{layout.synapse_admin}/")
     lines.append(f"registry  {layout.registry_url}")
     lines.append(f"files     {layout.directory} (YAML and logs)")
     return lines
@@ -80,10 +81,11 @@ def hints(fleet: Fleet) -> list[str]:
         "Try in another terminal, and watch the line below:",
         f"  curl http://{layout.listen('web')}/",
         f"  kill -9 {fleet.services[layout.member('web', 'host2')].pid}    # web on host2",
+        f"  kill -USR1 {fleet.services[layout.member('web', 'host3')].pid}    # web on host3 is slow; again: quick",
         f"  kill -9 {fleet.nerves['host1'].pid}    # nerve on host1",
         f"  kill -9 {fleet.synapse.pid}    # synapse",
         f"  ${{EDITOR:-vi}} {layout.service_yaml('web')}",
-        f"  {console_script('synapse')} status -c {layout.synapse_yaml}",
+        f"  {console_script('synapse')} stat -w -c {layout.synapse_yaml}    # also: status, tap web, edges, events -w",
         f"What was killed is started again after {REVIVE_SECONDS:g} s. Ctrl-C ends everything.",
     ]
 

@@ -1,14 +1,18 @@
-"""The example service: a small HTTP server, one process for each instance.
+"""The example service: a small HTTP server, one process for each instance. SIGUSR1 makes it slow, and quick again.
 
 python -m smartstack.demo.service NAME HOST_NAME ADDRESS PORT
 """
 
 import itertools
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 INSTANCE_HEADER = "X-Instance"
+SLOW_SECONDS = 0.05
+"""How much longer an answer takes of one that is slow."""
 
 
 class ExampleServer(ThreadingHTTPServer):
@@ -22,6 +26,7 @@ class ExampleServer(ThreadingHTTPServer):
         self.name = name
         self.host = host
         self.numbers: Iterator[int] = itertools.count(1)
+        self.slow = False
 
     def server_bind(self) -> None:
         """As the parent's parent does; the parent asks the name servers for a name as well."""
@@ -40,6 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             text = "ok\n"
         else:
+            if server.slow:
+                time.sleep(SLOW_SECONDS)
             where = f"{server.server_address[0]!s}:{server.server_address[1]}"
             text = f"{server.name} on {server.host} ({where}), request {next(server.numbers)}\n"
         body = text.encode()
@@ -62,6 +69,11 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"{name} on {host} cannot listen at {address}:{port}: {error.strerror}", file=sys.stderr)
         return 1
+
+    def toggle(number: int, frame: object) -> None:
+        server.slow = not server.slow
+
+    signal.signal(signal.SIGUSR1, toggle)
     with server:
         server.serve_forever()
     return 0

@@ -1,5 +1,6 @@
 """The tour: things break one after the other. Each step is seen to have happened, and no request may fail."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,12 @@ SETTLE_REQUESTS = 60
 
 SESSION_SLACK_SECONDS = 2.0
 """How much later than its time-out ZooKeeper may end a session: it looks once in a tick of a second."""
+
+LITTLE, MOST = 0.25, 0.8
+"""Parts of its weight that an instance gets at most while it is slow, and at least when it is quick again."""
+
+RECOVERY_SECONDS = 60.0
+"""How long it may take until synapse believes that it is quick: it gets few requests to show it with."""
 
 RATES = {"web": 80.0, "api": 60.0, ADDED: 60.0}
 """Requests a second."""
@@ -61,6 +68,9 @@ class Tour:
             ("kill -9 nerve on host1", self._kill_nerve),
             ("start nerve again", self._start_nerve),
             ("drain web on host3, restart it", self._drain_instance),
+            ("make web on host2 slow", self._slow_instance),
+            ("make it quick again", self._quick_instance),
+            ("ask synapse what it saw", self._ask_synapse),
         ]
         for number, (title, act) in enumerate(steps, start=1):
             failed_before = self._client.total().failed
@@ -200,6 +210,35 @@ class Tour:
         self._answers_again(member)
         what = f"nerve drain said after {drained_in:.1f} s that it is safe to stop; pid {child.pid} answers again"
         return Done(seconds=time.monotonic() - began, what=what)
+
+    def _slow_instance(self) -> Done:
+        member = self._layout.member("web", "host2")
+        child = self._fleet.services[member]
+        child.signal(signal.SIGUSR1)
+        seconds = self._until(lambda: self._share(member) <= LITTLE, "it gets as many requests as before")
+        what = f"pid {child.pid}: every answer takes 50 ms more, so it gets {self._share(member):.0%} of its weight"
+        return Done(seconds=seconds, what=what)
+
+    def _quick_instance(self) -> Done:
+        member = self._layout.member("web", "host2")
+        child = self._fleet.services[member]
+        child.signal(signal.SIGUSR1)
+        seconds = self._fleet.until(
+            lambda: self._share(member) >= MOST, RECOVERY_SECONDS, "it gets as few requests as while it was slow"
+        )
+        return Done(seconds=seconds, what=f"pid {child.pid}: it gets {self._share(member):.0%} of its weight")
+
+    def _ask_synapse(self) -> Done:
+        began = time.monotonic()
+        told = observe.traffic(self._layout.synapse_admin)
+        missing = [service for service in self._asked if service not in told]
+        if missing:
+            raise SmartStackError(f"it saw no requests to {' and '.join(missing)}")
+        figures = (f"{name} {row['rate']:.0f}/s, p99 {row['p99_ms']:.0f} ms" for name, row in sorted(told.items()))
+        return Done(seconds=time.monotonic() - began, what=f"synapse stat: {'; '.join(figures)}")
+
+    def _share(self, member: Member) -> float:
+        return observe.share(observe.status(self._layout.synapse_admin), member.service, str(member.address))
 
     def _command(self, program: str, *arguments: str) -> None:
         """Run a command as an operator does, to its end."""

@@ -110,7 +110,7 @@ def test_the_tour_breaks_things_and_loses_no_request(demo: Demo, registry: str) 
 
     assert demo.wait() == 0, demo.output
     assert re.search(r"^tour: \d{4,} requests, 0 failed$", demo.output.strip().splitlines()[-1]), demo.output
-    steps = re.findall(r"^(\d)\. (.*?)  +\d+\.\d\d s  ", demo.output, re.MULTILINE)
+    steps = re.findall(r"^(\d+)\. (.*?)  +\d+\.\d\d s  ", demo.output, re.MULTILINE)
     assert steps == [
         ("1", "kill -9 web on host2"),
         ("2", "start it again"),
@@ -121,6 +121,9 @@ def test_the_tour_breaks_things_and_loses_no_request(demo: Demo, registry: str) 
         ("7", "kill -9 nerve on host1"),
         ("8", "start nerve again"),
         ("9", "drain web on host3, restart it"),
+        ("10", "make web on host2 slow"),
+        ("11", "make it quick again"),
+        ("12", "ask synapse what it saw"),
     ]
     assert demo.processes() == []
     assert list(demo.temporary.iterdir()) == []
