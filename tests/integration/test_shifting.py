@@ -173,6 +173,24 @@ def test_a_route_leads_to_a_subset(host: Host) -> None:
     assert answers(host, 50) == {stable: 50}
 
 
+def test_a_target_that_is_no_service_here_gets_nothing(host: Host) -> None:
+    """Its share stays with the service, and that is said with its place in the file; once it is there, it has it."""
+    host.instance(3)
+    own = join(host, 1)
+    define(host, split=[{"to": "next", "percent": "50 %"}])
+    host.start()
+    assert answers(host, 100) == {own: 100}
+    [problem] = host.synapse.status()["problems"]["web"]
+    assert (
+        "proxy.split[0].to: leads to next, which is not used on this host; its share of the requests stays" in problem
+    )
+    host.define("next", PORT + 1)
+    host.join("next", 3)
+    eventually(lambda: host.members("next") or None)
+    assert answers(host, 100)[host.instance(3).address] > 20
+    assert host.synapse.status()["problems"] == {}
+
+
 def test_an_edit_of_the_live_map_by_somebody_else_is_put_right(host: Host) -> None:
     """The resync finds it: an entry changed, one taken out, one that is twice. It is said as what it is."""
     _, _, before = staged(host)

@@ -196,6 +196,13 @@ def test_a_kept_text_whose_target_went_is_one_that_haproxy_can_read() -> None:
     )
 
 
+def test_a_kept_text_keeps_the_share_of_a_target_that_went() -> None:
+    """What asks whether an instance of it is there would be an error too; the share stays with the service."""
+    text = "frontend web\n    use_backend api if { var(txn.part) -m int 1 } { nbsrv(api) gt 0 }\n"
+    assert with_dead_ends(text, {}) == text
+    assert with_dead_ends(text, {"api": "which is out"}) == "frontend web\n    # no share goes to api, which is out\n"
+
+
 def test_a_kept_text_stays_as_it_was_made(tmp_path: Path) -> None:
     """After a restart with a template that broke, a target goes and comes back: the route leads to it as before."""
     settings = HAProxySettings(templates=str(tmp_path))
