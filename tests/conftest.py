@@ -1,6 +1,7 @@
 """Fixtures for every test: each support module that has some is named here."""
 
 pytest_plugins = [
+    "tests.support.interruptible",
     "tests.support.nameserver",
     "tests.support.no_skips",
     "tests.support.zookeeper",
