@@ -94,8 +94,9 @@ class Machine:
 
     def service(self, name: str) -> dict[str, Any]:
         """A service in nerve's /status."""
-        status: dict[str, Any] = self.nerve.status()["services"][name]
-        return status
+        services: dict[str, dict[str, Any]] = self.nerve.status()["services"]
+        assert name in services, f"/status does not know {name}"
+        return services[name]
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
         """Run a `nerve` command to its end: exit code, output, errors."""
