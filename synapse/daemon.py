@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from smartstack import __version__
@@ -27,7 +28,7 @@ from synapse.services import services
 from synapse.settings import LIVE, Settings
 from synapse.status import describe
 from synapse.telemetry.exposition import Exposition
-from synapse.telemetry.gauges import Gauge, Gauges
+from synapse.telemetry.gauges import PATIENCE_SECONDS, Gauge, Gauges
 from synapse.telemetry.questions import Telling, telemetry
 from synapse.telemetry.taps import TAPS_LIMIT
 from synapse.timeline import events
@@ -51,7 +52,7 @@ def run(path: str) -> int:
         readiness = Readiness(heartbeat)
         synapse = Synapse(LiveConfiguration(Settings, path, families=source_families(), live=LIVE), wake)
         stopping = install_signals(wake, synapse.resync)
-        gauge = Gauges(synapse.process.runtime).read
+        gauge = Gauges(replace(synapse.process.runtime, answer_seconds=PATIENCE_SECONDS)).read
         traffic = Exposition(
             synapse.telemetry, settings.telemetry, gauge=gauge, shares=lambda: synapse.balancer.governor.shares
         )

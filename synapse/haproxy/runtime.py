@@ -46,12 +46,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The runtime API of one HAProxy: `path` is the worker's socket, `master` the master's, None when it has none."""
+    """The runtime API of one HAProxy: `path` is the worker's socket, `master` the master's, None when it has none. The
+    worker has `answer_seconds` for an answer."""
 
     path: str
     master: str | None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    answer_seconds: float = ANSWER_SECONDS
 
     def info(self) -> Info:
         """Who serves. Raises `HAProxyAway`."""
@@ -156,8 +158,9 @@ class Runtime:
             raise HAProxyAway("HAProxy's master cannot be asked: no master_socket is given", nobody_listens=True)
         return self._send(self.master, line, seconds)
 
-    def _send(self, path: str, line: str, seconds: float = ANSWER_SECONDS) -> str:
+    def _send(self, path: str, line: str, seconds: float | None = None) -> str:
         answer = bytearray()
+        seconds = self.answer_seconds if seconds is None else seconds
         deadline = self.clock() + seconds
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -12,6 +12,9 @@ from synapse.haproxy.answers import Info
 from synapse.haproxy.errors import HAProxyError
 
 FRESH_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 1.0
+"""How long HAProxy should have for an answer: whoever asks for the metrics waits for it, also while it hangs."""
+
 AWAY_SECONDS: Final = 10.0
 """How long one that did not answer is not asked again: each question may keep its asker waiting."""
 

@@ -1,7 +1,14 @@
 """What HAProxy is asked when somebody wants to know."""
 
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
 from synapse.haproxy.answers import Info
 from synapse.haproxy.errors import HAProxyAway
+from synapse.haproxy.runtime import ANSWER_SECONDS, Runtime
 from synapse.telemetry.gauges import Gauge, Gauges, parse_connections
 
 STAT = (
@@ -52,3 +59,15 @@ def test_haproxy_is_asked_once_a_second_and_left_alone_while_it_is_away() -> Non
     assert haproxy.asked == 2
     now[0] = 11.0
     assert gauges.read().dropped == 2
+
+
+def test_whoever_asks_does_not_wait_as_long_as_the_loop_may(tmp_path: Path) -> None:
+    """A HAProxy that hangs, as one that is stopped, takes connections and says nothing: the patience is its asker's."""
+    path = str(tmp_path / "haproxy.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as hanging:
+        hanging.bind(path)
+        hanging.listen()
+        began = time.monotonic()
+        with pytest.raises(HAProxyAway, match="timed out"):
+            Runtime(path, None, answer_seconds=0.05).ask("show info")
+        assert time.monotonic() - began < ANSWER_SECONDS
