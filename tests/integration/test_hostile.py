@@ -8,7 +8,7 @@ from kazoo.client import KazooClient
 
 from smartstack.forms import DirectoryUrl
 from smartstack.registry.protocol import NodeId
-from synapse.proxy import DEFAULT_WEIGHT
+from synapse.proxy import FEW_UNITS
 from tests.support.clients import assert_none_failed
 from tests.support.eventually import eventually
 from tests.support.pair import Host
@@ -82,7 +82,7 @@ def test_hostile_nodes_are_refused_and_the_others_serve(any_host: Host, zookeepe
         assert host.members("web") == members
         assert host.haproxy_file() == file
         new = host.join("web", 4).address
-        eventually(lambda: host.members("web") == {**members, new: DEFAULT_WEIGHT})
+        eventually(lambda: host.members("web") == {**members, new: FEW_UNITS})
         eventually(lambda: client.answers[new])
         eventually(lambda: new in host.haproxy_file(), message="the file follows what was changed at run time")
         assert_none_failed([client], at_least=20)

@@ -29,7 +29,7 @@ def answers(host: Host, listen: int = 3210) -> bool:
 def test_a_killed_haproxy_is_back_with_the_same_members(host: Host, victims: str) -> None:
     """`kill -9` of HAProxy costs less than a second: the new one starts with every instance, with what was changed at
     run time, and without a reload."""
-    host.serve("web", 3210)
+    host.serve("web", 3210, balance="leastconn")
     host.start()
     host.join("web", 4, weight=7)
     host.leave("web", 1)

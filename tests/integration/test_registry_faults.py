@@ -65,7 +65,7 @@ def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: Controlle
             members = host.members("web")
             if not {address[1], address[2]} <= members.keys():
                 pytest.fail(f"an instance that lives disappeared when ZooKeeper came back: {members}")
-            return members == {address[1]: 50, address[2]: 100, address[4]: 100}
+            return members == {address[1]: 32, address[2]: 64, address[4]: 64}
 
         eventually(caught_up, within=15)
         client = own_zookeeper.client()
@@ -88,7 +88,7 @@ def test_a_zookeeper_that_comes_back_empty_empties_nothing(fragile_host: Host, o
     says; here that is all of it, because the nerves come back one after another."""
     host = fragile_host
     host.settings["session_timeout"] = "1s"
-    host.define("web", 3210, shrink_floor="100 %")
+    host.define("web", 3210, balance="leastconn", shrink_floor="100 %")
     for number in (1, 2):
         host.nerve(number, {"web": {}}).start()
     host.start()
