@@ -19,7 +19,7 @@ fields = st.text(st.characters(max_codepoint=127, exclude_characters="\t\n"), ma
 @given(st.binary(max_size=2 * LINE_LIMIT))
 def test_any_bytes_are_a_value(datagram: bytes) -> None:
     """What does not begin with the magic and the key is never believed."""
-    assert parse(datagram, KEY) in (Bad.UNPARSED, Bad.FORGED)
+    assert isinstance(parse(datagram, KEY), Bad)
 
 
 @given(st.lists(fields, min_size=FIELDS - 3, max_size=FIELDS), st.binary(max_size=50))
