@@ -14,7 +14,7 @@ from synapse.haproxy.certificates import Certificates
 from synapse.haproxy.errors import HAProxyAway
 from synapse.haproxy.maps import LiveMap
 from synapse.haproxy.owner import HAProxy
-from synapse.live_map import Entries, entries
+from synapse.live_map import NOTHING, Entries, Said, entries
 from synapse.lookout import FOREIGN_FILE, Lookout
 from synapse.metrics import Metrics
 from synapse.offers import Offer
@@ -22,7 +22,6 @@ from synapse.plan import Plan, SetWeight, plan
 from synapse.proxy import Observed, Slot
 from synapse.reasons import Cause, Reason, distrust
 from synapse.reload import Reloader
-from synapse.shifts import NOTHING_SAID, Shifts
 from synapse.tls import tls_files
 from synapse.wanted import Wanted, Wanting
 
@@ -50,7 +49,7 @@ class Controller:
     """Keeps one HAProxy in step. For one thread only.
 
     `error` says what keeps HAProxy from being as it should be, None when nothing does. `observed` is HAProxy as it
-    answered last, None when it was not running or did not answer. `shifts` is what operators said of shares and faults.
+    answered last, None when it was not running or did not answer. `said` is for the live map, beside the definitions.
     Unless it `acts`, it only looks, also where HAProxy cannot be reached.
     """
 
@@ -69,7 +68,7 @@ class Controller:
     ) -> None:
         self.error: str | None = None
         self.observed: Observed | None = None
-        self.shifts = NOTHING_SAID
+        self.said = NOTHING
         self.lookout = Lookout(configuration, metrics)
         self._process = process
         self._configuration = configuration
@@ -81,7 +80,7 @@ class Controller:
         self._acts = acts
         self._clock = clock
         self._wanted: Wanted | None = None
-        self._entries: tuple[Shifts, Entries] | None = None
+        self._entries: tuple[Said, Entries] | None = None
         self._shown: Mapping[str, Sequence[Slot]] = {}
         self._distrusted: dict[str, str] = {}
         self._pending: set[str] = set()
@@ -177,9 +176,9 @@ class Controller:
 
         First of all, because the next HAProxy reads the file.
         """
-        if self._entries is None or self._pending or self._entries[0] is not self.shifts:
+        if self._entries is None or self._pending or self._entries[0] != self.said:
             proxies = {name: service.proxy for name, service in look.wanted.services.items()}
-            self._entries = self.shifts, entries(proxies, self.shifts)
+            self._entries = self.said, entries(proxies, self.said)
         try:
             self._live_map.write(self._entries[1])
             if look.observed is not None:

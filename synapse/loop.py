@@ -153,7 +153,7 @@ class Synapse:
             self._certificates.touch()
             changed = self._take_settings()
         self.desk.work(self.offers.by_name, self.controller)
-        self.controller.shifts = self.desk.shifts.said
+        self.controller.said = self.telemetry.said(self.desk.shifts.said)
         self._propagation.reading()
         changed |= self.look_up()
         self.telemetry.look(self.offers.by_name, changed, everything=everything)
@@ -342,6 +342,7 @@ class Synapse:
             holds=self.desk.holds,
             balance=self.balancer.tell(),
             shifts=self.desk.shifts.said,
+            told=self.controller.said.told,
         )
         self.publisher.publish(self.snapshot, self.configuration.settings, changed)
         self._teller.tell(self.snapshot, changed)

@@ -12,6 +12,7 @@ from synapse.haproxy.external import Commands, ExternalHAProxy
 from synapse.haproxy.owner import HAProxy
 from synapse.haproxy.process import HAProxyProcess, Places
 from synapse.haproxy.runtime import Runtime
+from synapse.live_map import MAP_FILE
 from synapse.pacing import Pace
 from synapse.render import Renderer
 from synapse.settings import HAProxySettings, Settings
@@ -98,7 +99,7 @@ def take(settings: Settings, ring: Callable[[], None]) -> Ownership:
 
 def _live(settings: Settings, capabilities: Capabilities) -> Live:
     directory = Path(settings.state_directory)
-    path, allowed = str(directory / "haproxy.map"), settings.faults == "allowed"
+    path, allowed = str(directory / MAP_FILE), settings.faults == "allowed"
     if not allowed:
         return Live(path=path)
     lua = str(directory / "haproxy.lua") if capabilities.has(Capability.LUA) else ""

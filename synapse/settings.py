@@ -166,6 +166,9 @@ class TelemetrySettings:
         FEED,
     ] = AS_ADMIN
     source: Annotated[str | None, "what callers from this host are called; absent: synapse finds out", CALLER] = None
+    sample_above: Annotated[
+        int, "of a service with more requests a second, a part is told, and counted as all", between(10, 1_000_000)
+    ] = 2000
     instance_metrics: Annotated[bool, "in /metrics, each instance has series of its own: 31 for each"] = False
 
 

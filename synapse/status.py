@@ -36,7 +36,7 @@ class Snapshot:
     for the host's own file. `needs_restart` names edited settings that only a restart applies. `registry` is the link
     to the main registry, `registries` are those to others that are in use. `missing` are the services on which the
     registry has not said anything yet. `holds` is what is held on this host, `shifts` what was
-    ordered of shares and faults.
+    ordered of shares and faults, `told` which share of a service's requests the feed tells, where that is not all.
     """
 
     at: float
@@ -65,6 +65,7 @@ class Snapshot:
     holds: Maintenances = field(default_factory=dict)
     balance: Mapping[str, Mapping[str, Standing]] = field(default_factory=dict)
     shifts: Shifts = NOTHING_SAID
+    told: Mapping[str, float] = field(default_factory=dict)
 
 
 def missing(snapshot: Snapshot | None) -> list[str]:
@@ -180,6 +181,7 @@ def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snaps
         "discovery_only": offer.definition.proxy is None,
         "rings": offer.placement.rings,
         "placement": offer.placement.reason,
+        "sampled": snapshot.told.get(name, 1.0),
         "slots": len(slots),
         "instances": [
             _instance(instance, members.get(instance.address), listed, held, slots)

@@ -1,4 +1,4 @@
-"""The words of a service's `frontend` that read the live map: splits, rates and faults. Pure.
+"""The words of a service's `frontend` that read the live map: splits, rates, faults and what is told. Pure.
 
 A template prints them; what they look up is `synapse.live_map`'s.
 """
@@ -24,9 +24,10 @@ class Live:
     delay: str = ""
     lua: str = ""
 
-    def sample(self, key: str, default: int) -> str:
-        """The value of a key, or the default where it has none, as a word of the configuration."""
-        return shlex.quote(f"str({key}),map({_argument(self.path)},{default})")
+    def sample(self, key: str, default: int | None = None) -> str:
+        """The value of a key as a word of the configuration; where it has none, the default, or nothing."""
+        otherwise = "" if default is None else f",{default}"
+        return shlex.quote(f"str({key}),map({_argument(self.path)}{otherwise})")
 
 
 IN_PLACE = Live(path="haproxy.map")
@@ -75,7 +76,8 @@ class RateWords:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switches:
     """What a template needs. `by` is the sample whose value decides which share a request is of, empty where chance
-    does; `fault` is the sample of a fault, empty where there are none."""
+    does; `fault` is the sample of a fault, empty where there are none. `told` is the sample of which part of the
+    requests the feed tells, which has no value where it tells all."""
 
     by: str
     parts: tuple[Part, ...]
@@ -83,6 +85,7 @@ class Switches:
     fault: str
     delay: str
     statuses: tuple[int, ...]
+    told: str
 
 
 def switches(name: str, proxy: Proxy, absent: Mapping[str, str], live: Live) -> Switches:
@@ -95,6 +98,7 @@ def switches(name: str, proxy: Proxy, absent: Mapping[str, str], live: Live) -> 
         fault=_fault(name, live) if live.faults and proxy.mode == "http" else "",
         delay=live.delay,
         statuses=STATUSES,
+        told=live.sample(f"share/{name}"),
     )
 
 

@@ -166,6 +166,11 @@ _FEED = Row(
             "Requests that are counted as (other), because too many labels were there already.",
             (_counted("synapse_feed_folded_total", "host"), "{{host}}"),
         ),
+        _panel(
+            "Told of",
+            "The part of a service's requests that HAProxy tells of, where that is least: above a limit it is not all.",
+            (f"min by (service) (synapse_feed_share{{{_HERE}}})", "{{service}}"),
+        ),
     ),
 )
 

@@ -65,7 +65,7 @@ class Record:
     """What speaks for and against an instance: its failures in a row, its window, what the others had since that row
     began and in the same window, and how long it has had requests under way and finished none (None: it has not)."""
 
-    streak: int
+    streak: float
     others_since: Results
     window: Results
     others: Results
@@ -78,7 +78,7 @@ def fault(record: Record, breaker: Breaker) -> str | None:
         return f"requests are under way and none has ended for {record.hung_seconds:.1f} s"
     own = Results(failed=record.streak)
     if record.streak >= breaker.failures and worse(own, record.others_since):
-        return f"{record.streak} failures in a row"
+        return f"{record.streak:.0f} failures in a row"
     window = record.window
     enough = window.total >= breaker.min_requests and window.good < breaker.success_rate * window.total
     if enough and worse(window, record.others):

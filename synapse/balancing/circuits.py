@@ -46,7 +46,7 @@ def judge(gauges: Collection[Gauge], ever: Results, breaker: Breaker | None, now
                 gauge.circuit = open_circuit(gauge.circuit, why, breaker, now, chance)
                 gauge.clear()
             elif gauge.streak >= breaker.failures:
-                gauge.streak = 0  # the next ones are compared with what the others have by then
+                gauge.streak = 0.0  # the next ones are compared with what the others have by then
     return sum(
         gauge.circuit.state is State.OPEN and gauge.circuit is not old
         for gauge, old in zip(gauges, before, strict=True)

@@ -27,7 +27,7 @@ class Gauge:
         self.typical_ms: float | None = None
         self.longest_ms = 0
         self.total_ms = self.answers = self.good = self.failed = 0.0
-        self.good_ever = self.failed_ever = self.streak = 0
+        self.good_ever = self.failed_ever = self.streak = 0.0
         self.others = NONE
         self.first: bool | None = None
         self.expected = 0.0
@@ -44,8 +44,8 @@ class Gauge:
         """How its requests ended lately."""
         return Results(good=self.good, failed=self.failed)
 
-    def take(self, request: Request, now: float) -> bool | None:
-        """A request ended here; whether the instance did its part."""
+    def take(self, request: Request, now: float, count: float = 1.0) -> bool | None:
+        """A request ended here, which counts so much; whether the instance did its part."""
         self._ended += 1
         self.ended_at, self.expected, self.asked_at = now, 0.0, None
         well, took = went_well(request), None
@@ -62,21 +62,23 @@ class Gauge:
                 if self.typical_ms is None or waited > self.typical_ms:
                     self._measure(waited)  # the answer would have taken longer still
         if well is not None:
-            self.result(well, 1)
+            self.result(well, count)
         return well
 
-    def result(self, well: bool, count: int) -> None:
+    def result(self, well: bool, count: float) -> None:
         """So many requests went well here, or failed, maybe without being told of."""
-        if self.first is None:
-            self.first = well
         if well:
             self.good += count
             self.good_ever += count
-            self.streak = 0
+            self.streak = 0.0
+            if self.first is None:
+                self.first = True
             return
         self.failed += count
         self.failed_ever += count
         self.streak += count
+        if self.first is None and self.streak >= 1:
+            self.first = False
 
     def _measure(self, milliseconds: int) -> None:
         self._logs += log_ms(milliseconds)
@@ -105,5 +107,5 @@ class Gauge:
         """Begin anew: what was before a pause says nothing of now."""
         self.typical_ms = None
         self.total_ms = self.answers = self.good = self.failed = self.expected = 0.0
-        self.streak = 0
+        self.streak = 0.0
         self.first = self.asked_at = self.hung_seconds = None

@@ -15,7 +15,7 @@ from synapse.proxy import Load
 from synapse.telemetry.request import Request
 
 PROBE_RATE: Final = 2.0
-"""Requests a second that try an instance in half-open."""
+"""Requests a second, of those that are told of, that try an instance in half-open."""
 
 EXPECTED: Final = 8.0
 """Requests that should have ended at an instance before it is asked what is the matter; by chance none of 8 end once in
@@ -44,7 +44,11 @@ class Standing:
 
 
 class Pool:
-    """`heard_at` is when a request of the service ended last."""
+    """`heard_at` is when a request of the service ended last.
+
+    All failures are told of; where that is only a part of the good requests, failures count as that part too: what is
+    seen then is as if fewer requests came. A row of failures would run over good ones of which nobody told otherwise.
+    """
 
     def __init__(self, policy: Policy, members: Collection[Member], now: float) -> None:
         self.policy = policy
@@ -53,7 +57,8 @@ class Pool:
         self.retried = False
         self._weights = {member.address: member.weight for member in members}
         self._gauges: dict[str, Gauge] = {}
-        self._good = self._failed = 0
+        self._good = self._failed = 0.0
+        self._told = self._least_told = 1.0
         self._rate = self._calls = self._longest_ms = 0.0
         self._costs: dict[str, float] = {}
         self._nobody = False
@@ -95,7 +100,11 @@ class Pool:
             if not request.host and request.status == 503 and request.termination[1:2] != "Q":
                 self._nobody = self.alarm = True
             return
-        self._count(gauge, gauge.take(request, now), 1)
+        if request.share != 1.0:
+            self._least_told = min(self._least_told, request.share)
+            self._told = min(self._told, request.share)
+        count = self._told / request.share
+        self._count(gauge, gauge.take(request, now, count), count)
 
     def told(self, loads: Mapping[str, Load], now: float) -> None:
         """What HAProxy counts of the instances: requests that it tried again elsewhere, and those under way at an
@@ -116,6 +125,7 @@ class Pool:
     def fold(self, now: float) -> None:
         """Take in what was heard since the last time."""
         seconds, self.folded_at = now - self.folded_at, now
+        self._told, self._least_told = self._least_told, 1.0
         window = self.policy.breaker.window if self.policy.breaker else _DEFAULT_WINDOW
         ended = {address: gauge.fold(seconds, window) for address, gauge in self._gauges.items()}
         total = sum(ended.values())
@@ -171,7 +181,7 @@ class Pool:
         for address in self._weights.keys() - self._gauges.keys():
             self._gauges[address] = Gauge(now)
 
-    def _count(self, gauge: Gauge, well: bool | None, count: int) -> None:
+    def _count(self, gauge: Gauge, well: bool | None, count: float) -> None:
         if well:
             self._good += count
         elif well is False:
@@ -189,7 +199,7 @@ class Pool:
         before, gauge.retried = gauge.retried, (load.retried, now)
         if before is None or now - before[1] > BASELINE_SECONDS or load.retried <= before[0]:
             return
-        failed = load.retried - before[0]
+        failed = (load.retried - before[0]) * self._told
         gauge.ended_at, gauge.expected, gauge.asked_at = now, 0.0, None
         gauge.result(False, failed)
         self._count(gauge, False, failed)
@@ -228,8 +238,8 @@ class Pool:
             return 0.0
         if state is State.HALF_OPEN:
             # Of a service that is hardly called, a tiny share would be a request a day.
-            each = self._rate / max(1, len(self._gauges))
-            return in_steps(PROBE_RATE / each) if each > PROBE_RATE else 1.0
+            each, wanted = self._rate / max(1, len(self._gauges)), PROBE_RATE / self._told
+            return in_steps(wanted / each) if each > wanted else 1.0
         by_cost = 1.0 if cost is None or fast is None else share(cost, fast)
         return in_steps(by_cost * ramp(gauge.circuit, now, self.policy.ramp_seconds))
 

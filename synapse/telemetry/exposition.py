@@ -41,6 +41,9 @@ class Told(Protocol):
     @property
     def counts(self) -> Counts: ...
 
+    @property
+    def shares(self) -> Mapping[str, float]: ...
+
     def counted(self) -> Copy: ...
 
 
@@ -71,6 +74,7 @@ class Exposition(Collector):
         yield from _routes(copy.routes)
         yield from _connections(copy, gauge)
         yield from _feed(self._telemetry.counts, gauge, copy.folded)
+        yield _sampled(copy.http, self._telemetry.shares)
         if self._instances:
             yield from _of_instances(copy.instances, self._shares())
 
@@ -155,6 +159,17 @@ def _feed(counts: Counts, gauge: Gauge, folded: int) -> Iterator[Metric]:
     )
     shared.add_metric((), folded)
     yield shared
+
+
+def _sampled(http: Cells, shares: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(
+        "synapse_feed_share",
+        "Which part of a service's requests is told of: less than 1 above a limit",
+        labels=("service",),
+    )
+    for service in sorted({service for service, _ in http} | shares.keys()):
+        family.add_metric((service,), shares.get(service, 1.0))
+    return family
 
 
 def _of_instances(instances: Cells, shares: Shares) -> Iterator[Metric]:

@@ -19,7 +19,10 @@ LINE_LIMIT: Final = 1024
 """Bytes of a line; HAProxy cuts off what is beyond, which is a part of the path."""
 
 SHARE_VARIABLE: Final = "txn.share"
-"""HAProxy's variable for the share of the requests that is told of (`0.25`), where that is not every one."""
+"""HAProxy's variable for the share of the requests that is told of, where that is not every one, in parts of
+`SHARE_PARTS`."""
+
+SHARE_PARTS: Final = 1_000_000
 
 _MAGIC: Final = "S1"
 _HTTP_ONLY: Final = {"%ST": "0", "%Ta": "%Tt", "%Tr": "-1", "%HM": "", "%HPO": ""}
@@ -95,12 +98,14 @@ def parse(datagram: bytes, key: str, unnamed: Unnamed = nobody) -> Request | Bad
         answered, took, responded, queued, connected, tried, out, into, called_from = numbers
         called_at = int(listener_port)
         target = 0 if port == "-" else int(port)
-        told = 1.0 if share == "-" else float(share)
+        told = SHARE_PARTS if share == "-" else int(share)
         known = _MODES[mode]
         how = None if source == "-" else _KINDS[kind]
     except (ValueError, KeyError):
         return Bad.UNPARSED
-    if max(numbers) > _NUMBER_LIMIT or not 0 < told <= 1 or (how is not None and not CALLER_NAME.fullmatch(source)):
+    if max(numbers) > _NUMBER_LIMIT or not 0 < told <= SHARE_PARTS:
+        return Bad.UNPARSED
+    if how is not None and not CALLER_NAME.fullmatch(source):
         return Bad.UNPARSED
     caller = unnamed(client, called_from, listener, called_at) if how is None else Caller(name=source, kind=how)
     # A time of -1: that phase was not reached.
@@ -125,7 +130,7 @@ def parse(datagram: bytes, key: str, unnamed: Unnamed = nobody) -> Request | Bad
         client_port=called_from,
         source=caller.name,
         source_kind=caller.kind,
-        share=told,
+        share=told / SHARE_PARTS,
         method="" if method == _BAD_REQUEST else method,
         path="" if path == _BAD_REQUEST else path,
     )

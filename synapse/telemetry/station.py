@@ -12,13 +12,16 @@ from typing import Final
 from smartstack.errors import SmartStackError
 from smartstack.logs import EventLog
 from smartstack.process import write_atomically
+from synapse.live_map import MAP_FILE, Said, told
 from synapse.offers import Offer
 from synapse.settings import Settings
+from synapse.shifts import Shifts
 from synapse.telemetry.callers import Callers
 from synapse.telemetry.history import History
 from synapse.telemetry.line import Feed
 from synapse.telemetry.netlink import own_addresses
 from synapse.telemetry.receiver import Counts, Receiver, Sink
+from synapse.telemetry.sampling import Sampler
 from synapse.telemetry.source import OUTSIDE, Caller, default, safe
 from synapse.telemetry.taps import Taps
 from synapse.telemetry.totals import Copy, Totals
@@ -55,11 +58,13 @@ class Telemetry:
         self._own: frozenset[str] = frozenset()
         self._announced: set[str] = set()
         self._receiver: Receiver | None = None
+        self._sampler: Sampler | None = None
         self._key_problem: str | None = None
         address = settings.feed
         if address is not None:
             self.history = History(Path(settings.state_directory) / HISTORY, self.lock, log, writes=writes)
-            self.sinks.append(self.history)
+            self._sampler = Sampler(settings.telemetry.sample_above, changed, _known_shares(settings.state_directory))
+            self.sinks += (self.history, self._sampler)
             self.feed = Feed(address=address, key=self._key(Path(settings.state_directory) / KEY_FILE, writes))
             self._receiver = Receiver(self.feed, self.sinks, self.lock, log, changed=changed, unnamed=self._caller)
 
@@ -67,6 +72,15 @@ class Telemetry:
     def counts(self) -> Counts:
         """What was received, and lost; all zero where the feed is off."""
         return Counts() if self._receiver is None else self._receiver.counts
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The share of a service's requests that HAProxy is to tell of, where that is not every one."""
+        return {} if self._sampler is None else self._sampler.shares
+
+    def said(self, shifts: Shifts) -> Said:
+        """What the live map is to hold beside the definitions, with what operators said."""
+        return Said(shifts=shifts, told=self.shares)
 
     def counted(self) -> Copy:
         """What was counted since the start, for /metrics."""
@@ -158,3 +172,11 @@ class Telemetry:
             except SmartStackError as error:
                 self._key_problem = f"{error}; after the next start, HAProxy is reloaded for a new one"
         return key
+
+
+def _known_shares(state_directory: str) -> Mapping[str, float]:
+    """What HAProxy tells of already, by the live map that a synapse before this one left."""
+    try:
+        return told((Path(state_directory) / MAP_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}

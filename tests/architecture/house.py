@@ -117,6 +117,7 @@ PURE: Final = frozenset(
         "synapse.telemetry.line",
         "synapse.telemetry.query",
         "synapse.telemetry.request",
+        "synapse.telemetry.sampling",
         "synapse.telemetry.source",
         "synapse.telemetry.series",
         "synapse.telemetry.tally",

@@ -3,7 +3,8 @@ side by side in one run.
 
     python -m tests.bench.feed [--rate 2000] [--seconds 5] [--rounds 2]
 
-Two hosts are the same but for `telemetry.listen`, and are loaded in turn. The instance is a HAProxy that answers by
+Three hosts are the same but for `telemetry`, and are loaded in turn: one has no feed, one is told of every request, one
+is as it comes, which is told of a part from 2000 requests a second on. The instance is a HAProxy that answers by
 itself, the client a process of its own that sends when the time has come, on 32 connections.
 """
 
@@ -61,7 +62,7 @@ class Round:
 
 
 def main() -> None:
-    """Load both hosts in turn and print what was seen."""
+    """Load the hosts in turn and print what was seen."""
     parser = argparse.ArgumentParser(description="what the feed costs")
     parser.add_argument("--rate", type=int, default=2000)
     parser.add_argument("--seconds", type=int, default=5)
@@ -72,11 +73,13 @@ def main() -> None:
     )
     with ExitStack() as open_until_end:
         without = open_until_end.enter_context(_host(telemetry={"listen": None}))
-        with_feed = open_until_end.enter_context(_host())
+        with_feed = open_until_end.enter_context(_host(telemetry={"sample_above": 1_000_000}))
+        sampled = open_until_end.enter_context(_host())
         print(f"idle      synapse {_idle(without):.2%} of a core without the feed, {_idle(with_feed):.2%} with it")
         for _ in range(options.rounds):
             print(_load(without, options.rate, options.seconds).line("without"))
             print(_load(with_feed, options.rate, options.seconds).line("with"))
+            print(_load(sampled, options.rate, options.seconds).line("sampled"))
         lines, dropped = with_feed.synapse.metric("synapse_feed_lines_total"), _dropped(with_feed)
         print(f"lines     {lines:.0f} counted; lost: {json.dumps(dropped)}")
         memory = [f"{_synapse(host).rss:.1f} MB" for host in (without, with_feed)]

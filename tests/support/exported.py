@@ -1,6 +1,6 @@
 """Every metric that the two daemons export, read off their registries: names, kinds, labels and words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -50,6 +50,7 @@ class _Nothing:
     """A feed that told nothing."""
 
     counts = Counts()
+    shares: Mapping[str, float] = {}
 
     def counted(self) -> Copy:
         return Copy()

@@ -22,6 +22,7 @@ WHO_CALLS = [
 _WORD = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 _TOKEN = r"[A-Za-z0-9_.-]{1,100}"
 _LOOK_UP = rf"'str\((split/{_WORD}/{_WORD}|rate/{_WORD})\),map\(\"haproxy\.map\",\d+\)'"
+_TOLD = rf"'str\(share/{_WORD}\),map\(\"haproxy\.map\"\)'"
 _VALUE = rf"(src|str\(-\)|var\(txn\.source\)|req\.fhdr\({_TOKEN}\)|req\.cook\({_TOKEN}\)|url_param\({_TOKEN}\))"
 _PROC = r"proc\.retries_(left|at)\.[A-Za-z0-9_.]{1,200}"
 
@@ -29,6 +30,8 @@ SWITCHES = [
     r"    stick-table type string len 100 size 100k expire \d+ms store gpc0,gpc0_rate\(\d+ms\)",
     rf"    http-request set-var\(txn\.rate_source\) {_VALUE}( unless {{ var\(txn\.rate_source\) -m found }})?",
     rf"    http-request set-var\(txn\.(rate_bound|bound)\) {_LOOK_UP}",
+    rf"    http-response set-var\(txn\.share\) {_TOLD} if {{ status lt 500 }}",
+    r"    http-response set-log-level silent if { rand\(1000000\),sub\(txn\.share\) ge 0 }",
     r"    http-request track-sc2 var\(txn\.rate_source\)",
     r"    http-request return status 429 content-type text/plain hdr Retry-After \d+ lf-string "
     rf'"{_WORD} takes %\[var\(txn\.rate_bound\)\] requests in [0-9.]+ s from one source, and '

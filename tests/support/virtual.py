@@ -38,7 +38,7 @@ class Server:
 
 class Service:
     """`rate` requests a second from time 0 on, to `servers`. `statuses` is what clients got, and when. With
-    `serves_nobody`, HAProxy has nobody to give them to."""
+    `serves_nobody`, HAProxy has nobody to give them to. Of what did not fail, the feed tells the part `told`."""
 
     def __init__(
         self, servers: Sequence[Server], rate: float, *, seed: int = 1, asks: bool = True, **proxy: Any
@@ -48,9 +48,11 @@ class Service:
         self.statuses: list[tuple[float, int]] = []
         self.rings = 0
         self.serves_nobody = False
+        self.told = 1.0
         self._rate = rate
         self._asks = asks
         self._random = random.Random(seed)
+        self._sampling = random.Random(seed)
         self.governor = Governor(self._ring, self._random.random)
         self.offer = offer_of(self.servers, **proxy)
         self.governor.know("web", self.offer, 0.0)
@@ -142,6 +144,10 @@ class Service:
         _, _, ended, server = heapq.heappop(self._ending)
         server.served -= 1
         self.statuses.append((self.now, ended.status))
+        if self.told < 1.0 and ended.status < 500:
+            if self._sampling.random() >= self.told:
+                return
+            ended = replace(ended, share=self.told)
         self.governor.take([ended], self.now)
 
     def _answer_questions(self) -> None:

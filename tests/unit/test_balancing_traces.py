@@ -5,6 +5,7 @@ import random
 import pytest
 
 from synapse.balancing.breaker import State
+from synapse.balancing.gauge import Gauge
 from synapse.balancing.weights import CAP
 from tests.support.virtual import Server, Service
 
@@ -263,3 +264,57 @@ def test_equal_instances_are_left_in_peace() -> None:
     service = Service(five, 400)
     service.run(15)
     assert service.rings <= 5
+
+
+@pytest.mark.parametrize("told", [1.0, 1 / 4, 1 / 64])
+def test_failures_that_all_have_take_nobody_out_however_little_is_told_of_the_rest(told: float) -> None:
+    """One of ten fails everywhere. All failures are told of, and of the rest a part: no row of failures runs over good
+    ones of which nobody told."""
+    five, chance = servers(), random.Random(3)
+    for one in five:
+        one.fails = lambda now: chance.random() < 0.1
+    service = Service(five, 2000)
+    service.told = told
+    service.run(8)
+    assert service.governor.openings().total() == 0
+    assert all(service.share(one.address) > 0.5 for one in five)
+
+
+@pytest.mark.parametrize("told", [1.0, 1 / 4, 1 / 16])
+def test_a_black_hole_is_found_at_once_however_little_is_told_of_the_rest(told: float) -> None:
+    """Within half a second; and it comes back soon after it answers, though few of the answers are told of."""
+    five = servers()
+    five[0].fails = lambda now: 3 <= now < 4
+    service = Service(five, 2000)
+    service.told = told
+    service.run(3.5)
+    assert service.share(A) == 0.0
+    service.run(11)
+    assert service.share(A) == 1.0
+
+
+def test_who_is_tried_gets_enough_for_one_answer_to_be_told_of() -> None:
+    """Where one of 64 is told of, two requests a second would be half a minute without a word."""
+    five = servers()
+    five[0].fails = lambda now: now >= 3
+    service = Service(five, 2000)
+    service.told = 1 / 64
+    for out in (True, False):
+        while (service.share(A) == 0.0) is not out:
+            assert service.now < 20
+            service.run(service.now + 0.05)
+    assert service.share(A) > 0.2
+
+
+def test_who_is_tried_does_not_fail_by_one_failure_among_good_ones_that_nobody_told_of() -> None:
+    """Failures count as the part of the good ones that is told: a whole one, or a good request, decides."""
+    gauge = Gauge(0.0)
+    for _ in range(3):
+        gauge.result(False, 1 / 4)
+    assert gauge.first is None
+    gauge.result(True, 1)
+    assert gauge.first is True
+    gauge.clear()
+    for _ in range(4):
+        gauge.result(False, 1 / 4)
+    assert gauge.first is False

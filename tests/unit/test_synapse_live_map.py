@@ -11,8 +11,8 @@ from smartstack.errors import SmartStackError
 from smartstack.shifting import Limits, Rate, Split
 from synapse.haproxy.map_commands import command, lines, parse_number, parse_shown
 from synapse.haproxy.maps import LiveMap
-from synapse.live_map import Change, Drop, Put, changes, entries, text
-from synapse.shifts import NOTHING_SAID, Fault, Shifts
+from synapse.live_map import NOTHING, Change, Drop, Put, Said, changes, entries, text, told
+from synapse.shifts import Fault, Shifts
 from synapse.switches import LUA, Live, delays
 from tests.support.definitions import proxy
 
@@ -34,18 +34,27 @@ def test_shares_stand_one_behind_the_other() -> None:
     more than everything."""
     split = (Split(to="a", percent=0.05), Split(to="b", percent=0.005), Split(to="c", percent=0.3))
     of = {"web": proxy(split=split), "api": proxy()}
-    assert entries(of, NOTHING_SAID) == {"split/web/a": "500", "split/web/b": "550", "split/web/c": "3550"}
+    assert entries(of, NOTHING) == {"split/web/a": "500", "split/web/b": "550", "split/web/c": "3550"}
     said = Shifts(splits={"web": {"b": 0, "c": 9900, "gone": 5}, "gone": {"x": 1}})
-    assert entries(of, said) == {"split/web/a": "500", "split/web/b": "500", "split/web/c": "10000"}
+    assert entries(of, Said(shifts=said)) == {"split/web/a": "500", "split/web/b": "500", "split/web/c": "10000"}
 
 
 def test_rates_and_faults_stand_beside_them() -> None:
     """A fault is found by what the path begins with; its end is in whole seconds, never later than was said."""
     of = {"web": proxy(limits=Limits(rate=Rate(requests=7)))}
-    assert entries(of, Shifts(faults={"web": FAULT})) == {
+    assert entries(of, Said(shifts=Shifts(faults={"web": FAULT}))) == {
         "rate/web": "7",
         "fault/web/x": "1700000000|1000|503|200|*",
     }
+
+
+def test_what_the_feed_tells_stands_in_it_and_is_read_back() -> None:
+    """For services of this host alone; a synapse that starts finds what HAProxy goes by. Whatever else stands in the
+    file is left out, and so is a share that is none."""
+    wanted = entries({"web": proxy(), "api": proxy()}, Said(told={"web": 1 / 64, "gone": 0.5}))
+    assert wanted == {"share/web": "15625"}
+    assert told(text({**wanted, "split/web/a": "500"})) == {"web": 1 / 64}
+    assert told("share/a 0\nshare/b 1000000\nshare/c 5x\nshare/d\n\nshare/é 5\n") == {}
 
 
 def test_the_file_has_a_line_for_each_in_order() -> None:

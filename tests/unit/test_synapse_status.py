@@ -121,6 +121,7 @@ def test_a_quiet_host() -> None:
                 "discovery_only": False,
                 "rings": [],
                 "placement": "",
+                "sampled": 1.0,
                 "slots": 2,
                 "instances": [
                     {

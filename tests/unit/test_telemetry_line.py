@@ -115,7 +115,7 @@ WRITTEN = {
     "unix-client": ({"client": "unix", "client_port": "3"}, {"client_host": "unix", "client_port": 3}),
     "named-by-listener": ({"source": "cron@x", "kind": "listener"}, {"source": "cron@x", "source_kind": "listener"}),
     "named-by-header": ({"source": "api", "kind": "header"}, {"source": "api", "source_kind": "header"}),
-    "a-part-is-told": ({"share": "0.25"}, {"share": 0.25}),
+    "a-part-is-told": ({"share": "250000"}, {"share": 0.25}),
     "star": ({"method": "OPTIONS", "path": ""}, {"method": "OPTIONS", "path": ""}),
     "tcp": (
         {"mode": "tcp", "status": "0", "response": "-1", "method": "", "path": ""},
@@ -149,7 +149,8 @@ BAD = {
     "a-source-with-a-space": (line(source="a b", kind="header"), Bad.UNPARSED),
     "a-source-too-long": (line(source="a" * 101, kind="header"), Bad.UNPARSED),
     "a-share-of-nothing": (line(share="0"), Bad.UNPARSED),
-    "a-share-beyond-all": (line(share="1.5"), Bad.UNPARSED),
+    "a-share-beyond-all": (line(share="1000001"), Bad.UNPARSED),
+    "a-share-beyond-all-numbers": (line(share="9" * 800), Bad.UNPARSED),
     "a-share-that-is-no-number": (line(share="nan"), Bad.UNPARSED),
 }
 

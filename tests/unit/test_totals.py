@@ -44,6 +44,7 @@ class Fed:
         self.totals = Totals(instances=instances)
         self.totals.templates = templates or {}
         self.totals.take(list(requests), 0.0)
+        self.shares: Mapping[str, float] = {}
         self._gauge = gauge or Gauge()
         self._shares = shares or {}
         self._settings = TelemetrySettings(instance_metrics=instances)
