@@ -28,7 +28,7 @@ lint: ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-docker: ## the contract and integration tests against ZooKeeper in a container; needs root
+test-docker: ## what speaks to ZooKeeper, against one in a container; needs root
 	@.ci/test-docker $(ARGS)
 
 bench: ## what the benchmarks measure on this machine

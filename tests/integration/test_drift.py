@@ -21,7 +21,7 @@ RESYNC_SECONDS = 1.0
 def served(host: Host) -> Host:
     """A host that serves web with three instances, and looks at everything each second."""
     host.settings["resync_interval"] = f"{RESYNC_SECONDS:g}s"
-    host.serve("web", 3210)
+    host.serve("web", 3210, balance="leastconn")
     host.start()
     resynced(host)
     return host

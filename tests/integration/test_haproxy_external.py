@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from synapse.proxy import FEW_UNITS
 from tests.support.clients import ask, assert_none_failed
 from tests.support.eventually import eventually
 from tests.support.init_system import OPERATORS_WORDS, Unit
@@ -167,7 +168,7 @@ def test_its_owner_reloads_it(host: Host, unit: Unit) -> None:
     again."""
     begin(host, unit)
     worker = host.haproxy()[1]
-    members = {instance.address: 100 for instance in map(host.instance, (2, 3, 4))}
+    members = {instance.address: FEW_UNITS for instance in map(host.instance, (2, 3, 4))}
     host.join("web", 4)
     host.leave("web", 1)
     eventually(lambda: host.members("web") == members)

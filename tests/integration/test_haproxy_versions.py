@@ -34,7 +34,7 @@ def reloads(host: Host) -> float:
 def test_members_structure_and_restarts(host: Host, binary: str) -> None:
     """Instances come and go without a reload and without a failed request, a service comes with one reload and without
     a failed request, a synapse that restarts adopts what runs, and what was changed by hand is put right."""
-    host.serve("web", 3210)
+    host.serve("web", 3210, balance="leastconn")
     host.start()
     assert host.synapse.status()["haproxy"]["version"] == program.probe(binary).release
     clients = [host.client(3210, keep_alive=keep_alive) for keep_alive in (False, True)]

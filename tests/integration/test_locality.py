@@ -36,7 +36,7 @@ def leave(host: Host, numbers: Iterable[int]) -> None:
 def two_zones(host: Host, **proxy: object) -> None:
     """Three instances in this host's zone, three in another of the region."""
     host.settings["labels"] = {"zone": "a1", "region": "a"}
-    host.define("web", 3210, **proxy)
+    host.define("web", 3210, **{"balance": "leastconn", **proxy})
     definition = (host.services / "web.yaml").read_text()
     host.write("services/web.yaml", definition[:-1] + ', "locality": {"prefer": ["zone", "region"]}}')
     for number in HERE:

@@ -21,7 +21,7 @@ def has_members(host: Host, expected: dict[str, int]) -> bool:
 def test_two_hundred_changes_of_members_cost_no_request_and_no_reload(any_host: Host) -> None:
     """Joins, leaves and weights go into the running HAProxy, each within the second: its master and its worker stay
     the same processes, nothing is reloaded, and neither kind of client sees an error."""
-    any_host.serve("web", 3210, instances=4)
+    any_host.serve("web", 3210, instances=4, balance="leastconn")
     any_host.start()
     present, absent = deque([1, 2, 3, 4]), deque([5, 6])
     weights = dict.fromkeys(present, DEFAULT_WEIGHT)

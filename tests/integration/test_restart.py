@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from synapse.proxy import DEFAULT_WEIGHT
+from synapse.proxy import FEW_UNITS
 from tests.support.clients import LoadClient, ask, assert_none_failed
 from tests.support.eventually import eventually
 from tests.support.pair import Host
@@ -58,7 +58,7 @@ def test_a_synapse_killed_and_started_again_is_not_noticed(any_host: Host) -> No
         eventually(lambda: client.requests > dead + 10)
         any_host.synapse.start()
         new = any_host.instance(4).address
-        eventually(lambda: any_host.members("web").get(new) == DEFAULT_WEIGHT)
+        eventually(lambda: any_host.members("web").get(new) == FEW_UNITS)
         eventually(lambda: client.answers[new])
     assert reloads_and_starts(any_host) == 0
 

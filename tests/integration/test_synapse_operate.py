@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from synapse.proxy import FEW_UNITS
 from tests.support.clients import ask
 from tests.support.ear import Ear
 from tests.support.eventually import eventually
@@ -72,7 +73,7 @@ def test_a_held_instance_gets_nothing_new_from_this_host(host: Host) -> None:
     assert json.loads(synapse(host, "holds", "--json")[1])[0]["reason"] == "new disk"
     assert host.synapse.metric("synapse_holds") == 1
     assert synapse(host, "unhold", "web", held.host) == (0, f"web {held.address} is not held any more\n", "")
-    assert host.members("web")[held.address] == 100
+    assert host.members("web")[held.address] == FEW_UNITS
     assert synapse(host, "holds")[1] == "nothing is held\n"
     assert host.synapse.metric("synapse_holds") == 0
     assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
@@ -90,7 +91,7 @@ def test_a_hold_survives_restarts_and_ends_by_itself(host: Host) -> None:
     assert host.synapse.metrics("synapse_runtime_commands_total", kind="weight") == [0, 0]
     assert "until it is let go: no reason given" in explained(host, held.address)
     assert synapse(host, "hold", "web", held.address, "--for", "1s")[0] == 0
-    eventually(lambda: host.members("web")[held.address] == 100)
+    eventually(lambda: host.members("web")[held.address] == FEW_UNITS)
     assert f"the hold of web {held.address} has run out" in host.synapse.log()
 
 
@@ -104,7 +105,7 @@ def test_the_last_that_serves_is_not_held_by_mistake(host: Host) -> None:
     code, _, errors = synapse(host, "hold", "web", one)
     assert code == 1
     assert errors.startswith(f"{one} is the only instance of web that serves on this host")
-    assert host.members("web")[one] == 100
+    assert host.members("web")[one] == FEW_UNITS
     assert synapse(host, "hold", "web", one, "--force")[0] == 0
     assert host.members("web")[one] == 0
 
@@ -308,7 +309,7 @@ def test_what_is_measured(host: Host) -> None:
     eventually(lambda: host.synapse.metric(count) == 1)
     assert 0 < host.synapse.metric("synapse_propagation_seconds_sum") < 10
     sent = {kind: host.synapse.metric("synapse_runtime_commands_total", kind=kind, result="done") for kind in KINDS}
-    assert sent == {"address": 1, "weight": 0, "enable": 1, "disable": 0}
+    assert sent == {"address": 1, "weight": 1, "enable": 1, "disable": 0}
     host.define("api", 3211)
     eventually(lambda: host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 1)
     reasons = {
