@@ -3,8 +3,8 @@
 A field is `name: Annotated[type, "what it means", Form(...)] = default`. The text is the description that an editor
 shows. `Form` is there for what the type alone cannot say (a duration, an address); `OneOf` for a mapping whose `type`
 key picks the model; `OFF` where the word `off` may stand for no model. The types that need none of these: int, float,
-str, bool, Literal, `X | None`, another model, `tuple[X, ...]` (a YAML list) and `Mapping[str, X]`, whose keys are names,
-or what the form of an annotated `str` says.
+str, bool, Literal, `X | None`, another model, `tuple[X, ...]` (a YAML list) and `Mapping[str, X]`, whose keys are
+names, or what the form of an annotated `str` says.
 
 A model may have a method `problems(self) -> Iterable[tuple[str, str]]` for rules that take several keys: pairs of
 a dotted key, seen from the model (empty: the model itself), and what is wrong.

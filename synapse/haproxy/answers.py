@@ -99,8 +99,8 @@ def parse_load(text: str) -> tuple[int, int]:
 
 
 def parse_server_loads(text: str) -> Mapping[str, Load]:
-    """The answer to `show stat <backend> 4 -1`, by slot. A request that a server gave no good answer to counts for it as
-    a retry, as a redispatch, or as both. What does not fit counts nothing."""
+    """The answer to `show stat <backend> 4 -1`, by slot. A request that a server gave no good answer to counts for it
+    as a retry, as a redispatch, or as both. What does not fit counts nothing."""
     return {
         row["svname"]: Load(
             current=_number(row.get("scur")), retried=max(_number(row.get("wretr")), _number(row.get("wredis")))
