@@ -61,7 +61,10 @@ WORDS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "retried for nothing": ({"retry_on": ()}, {"retry_on": "none", "budget": None}),
     "any method is retried": ({"retry_all_methods": True}, {"retry_methods": ""}),
-    "bytes are not looked at": ({"mode": "tcp"}, {"balance": "leastconn", "retry_on": "", "retry_methods": "", "budget": None}),
+    "bytes are not looked at": (
+        {"mode": "tcp"},
+        {"balance": "leastconn", "retry_on": "", "retry_methods": "", "budget": None},
+    ),
     "sticky": (
         {"sticky": Sticky(cookie="WEB")},
         {"cookie": "WEB insert indirect nocache dynamic", "cookie_key": "web"},
