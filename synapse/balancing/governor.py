@@ -59,12 +59,12 @@ class Governor:
 
     def tick(self, now: float) -> None:
         """Some time has passed."""
-        due = (name for name, pool in self._pools.items() if now - pool.folded_at >= TICK_SECONDS)
+        due = (name for name, pool in self._pools.items() if _is_due(pool, now))
         names = [name for name, _ in zip(due, range(POOLS_A_TICK), strict=False)]
         asks = False
         for name in names:
             pool = self._pools.pop(name)
-            if now - pool.heard_at > QUIET_SECONDS and not pool.busy:
+            if _is_quiet(pool, now):
                 continue
             self._pools[name] = pool  # the last in the next tick
             pool.fold(now)
@@ -130,3 +130,12 @@ class Governor:
         others = {each: known for each, known in self.shares.items() if each != name}
         self.shares = MappingProxyType({**others, name: MappingProxyType(dict(shares))} if shares else others)
         self._ring()
+
+
+def _is_due(pool: Pool, now: float) -> bool:
+    """Whether there is something to weigh: a service that nobody calls costs nothing while all is as it should be."""
+    return now - pool.folded_at >= TICK_SECONDS and (pool.called or pool.busy or _is_quiet(pool, now))
+
+
+def _is_quiet(pool: Pool, now: float) -> bool:
+    return now - pool.heard_at > QUIET_SECONDS and not pool.called and not pool.busy

@@ -64,6 +64,11 @@ class Pool:
         self._nobody = False
 
     @property
+    def called(self) -> bool:
+        """Whether a request has ended since what was heard was taken in last."""
+        return self._calls > 0
+
+    @property
     def busy(self) -> bool:
         """Whether something may change though nothing is heard."""
         return any(
@@ -135,7 +140,6 @@ class Pool:
         self._longest_ms = faded(self._longest_ms, seconds, LONGEST_SECONDS)
         for gauge in self._gauges.values():
             self._longest_ms, gauge.longest_ms = max(self._longest_ms, gauge.longest_ms), 0
-        self._costs = costs(self._gauges) if self.policy.by_latency else {}
         fast = self._fast()
         for address, gauge in self._gauges.items():
             if not ended[address] and fast is not None:
