@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from smartstack.definition import ServiceDefinition
 from smartstack.forms import Listen, UnixSocket
 from smartstack.traffic import Bind, Mode, Proxy, Route
+from synapse.switches import IN_PLACE, Live
 from synapse.telemetry.source import identity
 from synapse.tls import bind_words
 
@@ -44,12 +45,12 @@ class Frontend:
     identity: tuple[str, ...]
 
 
-def frontend(name: str, proxy: Proxy, absent: Mapping[str, str], caller: str | None = None) -> Frontend:
+def frontend(name: str, proxy: Proxy, absent: Mapping[str, str], live: Live = IN_PLACE) -> Frontend:
     """The frontend of a service. `absent` are the services that its routes lead to and that cannot answer, with why;
-    `caller` is what instances are told of who calls where nothing is known, None: nothing."""
+    `live` is where it is found what instances are told of who calls, where HAProxy knows nothing better."""
     rules = tuple(_rule(number, route, name, absent) for number, route in enumerate(ordered(proxy.routes), 1))
     binds = (*map(bind, proxy.listen), *(_bind(more, proxy.mode) for more in proxy.also_listen))
-    found = identity(proxy, caller)
+    found = identity(proxy, live.caller)
     if found.ids:
         binds = tuple(f"{words} id {number}" for words, number in zip(binds, found.ids, strict=True))
     return Frontend(binds=binds, rules=rules, identity=found.rules)

@@ -7,6 +7,7 @@ their keys. At run time its copy is brought in step with what is wanted: `change
 `rate/<service>`        how many requests of one source in the time that the definition says
 `fault/<service><path>` a fault, see `synapse.shifts.Fault.entry`: requests whose path begins so
 `share/<service>`       how many of a million requests are told of, where that is not every one
+`caller/host`           what callers from this host are called of whom HAProxy knows nothing better
 """
 
 import re
@@ -23,6 +24,8 @@ Entries: TypeAlias = Mapping[str, str]
 MAP_FILE: Final = "haproxy.map"
 """Its name, in the state directory."""
 
+CALLER_KEY: Final = "caller/host"
+
 PARTS = 10_000
 """Into how many parts all requests are divided: a share has two digits after the point of a percent."""
 
@@ -37,10 +40,12 @@ _SHARE = re.compile(r"share/([A-Za-z0-9._-]{1,200}) ([1-9][0-9]{0,6})")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
     """What is to hold beside the definitions: `shifts` by operators; `told` by the feed, which is the share of a
-    service's requests that is told of, where that is not every one."""
+    service's requests that is told of, where that is not every one; `caller` is what callers from this host are called
+    of whom HAProxy knows nothing better, empty for nothing."""
 
     shifts: Shifts = NOTHING_SAID
     told: Mapping[str, float] = field(default_factory=dict)
+    caller: str = ""
 
 
 NOTHING: Final = Said()
@@ -69,6 +74,8 @@ def entries(proxies: Mapping[str, Proxy], said: Said) -> Entries:
     """What the map is to hold for these services, by the definitions and by what is said beside them. Faults stand in
     it also while no rule reads them."""
     found = {f"fault/{fault.service}{fault.path}": fault.entry for fault in said.shifts.faults.values()}
+    if said.caller:
+        found[CALLER_KEY] = said.caller
     for name, proxy in proxies.items():
         if proxy.split:
             bound = 0

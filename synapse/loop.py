@@ -153,10 +153,10 @@ class Synapse:
             self._certificates.touch()
             changed = self._take_settings()
         self.desk.work(self.offers.by_name, self.controller)
-        self.controller.said = self.telemetry.said(self.desk.shifts.said)
         self._propagation.reading()
         changed |= self.look_up()
         self.telemetry.look(self.offers.by_name, changed, everything=everything)
+        self.controller.said = self.telemetry.said(self.desk.shifts.said)
         plan = Plan()
         more: float | None = _RETRY_SECONDS
         try:
@@ -253,7 +253,7 @@ class Synapse:
         return *templates, *directories(offered(self.configuration.view.definitions, settings.use))
 
     def _renderer(self, haproxy: HAProxySettings) -> Renderer:
-        return self._ours.renderer(haproxy, self.telemetry.feed, self.settings.telemetry.source)
+        return self._ours.renderer(haproxy, self.telemetry.feed)
 
     def _waits_for_first_word(self, now: float) -> bool:
         """A HAProxy that is not running yet is not started without servers while the registry is about to answer."""

@@ -36,9 +36,8 @@ class Ownership:
     live: Live
     mode: int
 
-    def renderer(self, settings: HAProxySettings, feed: Feed | None, caller: str | None) -> Renderer:
-        """Renders for this HAProxy, which tells `feed` of requests, and instances that `caller` calls where nothing is
-        known. Raises `TemplateError`."""
+    def renderer(self, settings: HAProxySettings, feed: Feed | None) -> Renderer:
+        """Renders for this HAProxy, which tells `feed` of requests. Raises `TemplateError`."""
         can = self.capabilities
         return Renderer(
             settings,
@@ -47,7 +46,6 @@ class Ownership:
             tls=can.has(Capability.HTTP_CLIENT_TLS),
             certificates=self.certificates,
             feed=feed,
-            caller=caller,
             live=self.live,
         )
 

@@ -59,12 +59,10 @@ class Renderer:
         tls: bool = True,
         certificates: str = "",
         feed: Feed | None = None,
-        caller: str | None = None,
         live: Live = IN_PLACE,
     ) -> None:
         """For a HAProxy of this version, which was built with `tls` or not, which reads what it needs of certificates
-        in that directory, and which tells `feed` of each request. `caller` is what instances are told of who calls
-        where nothing is known; `live` is what HAProxy finds in its live map."""
+        in that directory, and which tells `feed` of each request. `live` is what HAProxy finds in its live map."""
         directories = [str(Path(haproxy_templates.__path__[0]))]
         if settings.templates is not None:
             if not Path(settings.templates).is_dir():
@@ -89,7 +87,6 @@ class Renderer:
         self._tls = tls
         self._certificates = certificates
         self._feed = feed
-        self._caller = caller
         self._live = live
 
     @property
@@ -120,7 +117,7 @@ class Renderer:
     def text(self, service: Service, seats: Mapping[str, Target]) -> str:
         """One service's sections; `seats` says which slot has which target. Raises `TemplateError`."""
         proxy = in_place(service.proxy, self._certificates)
-        front = frontend(service.name, proxy, service.absent, self._caller)
+        front = frontend(service.name, proxy, service.absent, self._live)
         return self._render(
             "service.cfg.j2",
             name=service.name,

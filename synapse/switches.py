@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from smartstack.shifting import Rate, Stick
 from smartstack.traffic import Proxy
+from synapse.live_map import CALLER_KEY
 from synapse.shifts import STATUSES
 
 
@@ -28,6 +29,12 @@ class Live:
         """The value of a key as a word of the configuration; where it has none, the default, or nothing."""
         otherwise = "" if default is None else f",{default}"
         return shlex.quote(f"str({key}),map({_argument(self.path)}{otherwise})")
+
+    @property
+    def caller(self) -> str:
+        """What callers from this host are called of whom HAProxy knows nothing better, as a word of the
+        configuration."""
+        return self.sample(CALLER_KEY)
 
 
 IN_PLACE = Live(path="haproxy.map")

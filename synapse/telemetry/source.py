@@ -7,7 +7,8 @@
    calls from another host, and is not named by 1, is `outside`.
 
 HAProxy knows the first two, and passes them on to the instance in the same header, which is removed where it came from
-outside. The others are found by synapse when it hears of the request.
+outside. The others are found by synapse when it hears of the request; the instance is told 4 or 5 then, because 3 is
+not known before.
 """
 
 import ipaddress
@@ -27,6 +28,8 @@ HEADER: Final = "X-Smartstack-Source"
 SOURCE_VARIABLE: Final = "txn.source"
 KIND_VARIABLE: Final = "txn.source_kind"
 """HAProxy's variables for who calls, and for how that is known (a `SourceKind`)."""
+
+_GUESS_VARIABLE: Final = "txn.caller"
 
 _NAMED: Final = f"{{ var({SOURCE_VARIABLE}) -m found }}"
 _IN_HEADER: Final = f"{{ req.hdr_cnt({HEADER}) eq 1 }} {{ req.hdr({HEADER}) -m reg '^{CALLER_NAME.pattern}$' }}"
@@ -69,7 +72,7 @@ def default(given: str | None, announced: Collection[str], host: str) -> Caller:
     """Who calls where nothing better is known: as `given`, else the one service that is announced from this host, else
     the host."""
     if given is None and len(announced) == 1:
-        return Caller(name=next(iter(announced)), kind="announced")
+        return Caller(name=safe(next(iter(announced))), kind="announced")
     return Caller(name=host if given is None else given, kind="host")
 
 
@@ -92,9 +95,9 @@ def of_cgroup(path: str) -> str | None:
     return None
 
 
-def identity(proxy: Proxy, given: str | None) -> Identity:
-    """How HAProxy finds out who calls a service. `given` is what callers of whom it does not know are called; None:
-    their requests have no such header."""
+def identity(proxy: Proxy, otherwise: str) -> Identity:
+    """How HAProxy finds out who calls a service. `otherwise` is the sample of what instances are told of callers from
+    this host of whom it does not know; without a value their requests have no such header."""
     clients = (*(None for _ in proxy.listen), *(more.client for more in proxy.also_listen))
     trusted = (
         *map(_only_from_here, proxy.listen),
@@ -113,7 +116,8 @@ def identity(proxy: Proxy, given: str | None) -> Identity:
     if proxy.mode == "http":
         here = "" if all(trusted) else f" {{ so_id {' '.join(str(at) for at, one in enumerate(trusted, 1) if one)} }}"
         rules += _header_rules(rules, here) if any(trusted) else []
-        rules += _passing_on(rules, given if any(trusted) else None, here)
+        rules += _passing_on(rules)
+        rules += _guessing(otherwise, here) if any(trusted) else []
     return Identity(ids=ids, rules=tuple(rules))
 
 
@@ -126,16 +130,23 @@ def _header_rules(before: Collection[str], here: str) -> list[str]:
     ]
 
 
-def _passing_on(before: Collection[str], given: str | None, here: str) -> list[str]:
+def _passing_on(before: Collection[str]) -> list[str]:
     """Tell the instance what is known, and nothing else."""
     if not before:
         return [f"http-request del-header {HEADER}"]
-    rules = [f"http-request set-header {HEADER} %[var({SOURCE_VARIABLE})] if {_NAMED}"]
-    if given is None or here:
-        rules.append(f"http-request del-header {HEADER} if !{_NAMED}")
-    if given is not None:
-        rules.append(f"http-request set-header {HEADER} {given} if !{_NAMED}{here}")
-    return rules
+    return [
+        f"http-request set-header {HEADER} %[var({SOURCE_VARIABLE})] if {_NAMED}",
+        f"http-request del-header {HEADER} if !{_NAMED}",
+    ]
+
+
+def _guessing(otherwise: str, here: str) -> list[str]:
+    """Tell the instance of others from this host what is most likely. It is no source for synapse, which may find out
+    better."""
+    return [
+        f"http-request set-var({_GUESS_VARIABLE}) {otherwise} if !{_NAMED}{here}",
+        f"http-request set-header {HEADER} %[var({_GUESS_VARIABLE})] if {{ var({_GUESS_VARIABLE}) -m found }}",
+    ]
 
 
 def _only_from_here(listen: Listen) -> bool:

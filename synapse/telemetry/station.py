@@ -80,7 +80,7 @@ class Telemetry:
 
     def said(self, shifts: Shifts) -> Said:
         """What the live map is to hold beside the definitions, with what operators said."""
-        return Said(shifts=shifts, told=self.shares)
+        return Said(shifts=shifts, told=self.shares, caller=self._default.name)
 
     def counted(self) -> Copy:
         """What was counted since the start, for /metrics."""
@@ -97,9 +97,9 @@ class Telemetry:
     def look(self, offers: Mapping[str, Offer], changed: Collection[str], *, everything: bool) -> None:
         """Take note of the routes of the services, and of which are announced from this host; `changed` are those to
         look at, all of them where this host's addresses may have changed too (`everything`)."""
-        if self.history is None or not (changed or everything):
+        if not (changed or everything):
             return
-        if changed:
+        if self.history is not None and changed:
             self._take_paths(self.history, offers)
         if everything or not self._own:
             changed = {*changed, *(offers if self._learn_addresses() else ())}

@@ -50,7 +50,6 @@ class Case:
     services: Mapping[str, Service]
     seated: Mapping[str, Mapping[str, Target]]
     feed: Feed | None
-    caller: str | None
     faults: bool
 
 
@@ -74,7 +73,6 @@ def read(name: str) -> Case:
         services=services,
         seated=seated,
         feed=feed,
-        caller=host.telemetry.source,
         faults=bool(data.get("faults")),
     )
 
@@ -112,7 +110,6 @@ def render(case: Case, socket: str = SOCKET, *, state: str = STATE, backwards: b
         case.version,
         certificates=f"{state}/certificates",
         feed=case.feed,
-        caller=case.caller,
         live=live(case, state),
     )
     order = sorted(case.services, reverse=backwards)

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from smartstack.definitions import load_settings
+from smartstack.instance import Instance, encode, node_name
 from smartstack.logs import EventLog
+from smartstack.registry.protocol import NodeId
 from synapse.settings import Settings
 from synapse.telemetry.netlink import own_addresses
 from synapse.telemetry.request import Outcome, Request
-from synapse.telemetry.source import of_cgroup
+from synapse.telemetry.source import of_cgroup, safe
 from synapse.telemetry.station import Telemetry
 from tests.support.eventually import eventually
 from tests.support.pair import BACKEND_PORT, Host
@@ -245,6 +247,58 @@ def request(place: str | tuple[str, int], target: str, names: Sequence[str]) -> 
         headers = "".join(f"X-SmartStack-Source: {name}\r\n" for name in names)
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n{headers}\r\n".encode())
         assert connection.makefile("rb").readline().split()[1] == b"200"
+
+
+def announced(host: Host, name: str, *, here: bool) -> NodeId:
+    """An instance of a service, registered, on this machine or on another one."""
+    instance = Instance(host="127.0.0.1" if here else "192.0.2.77", port=BACKEND_PORT, name="machine")
+    node = NodeId(path=f"services/{name}", node=node_name(instance))
+    host.writer.put(node, encode(instance))
+    return node
+
+
+def named(stage: Stage, place: tuple[str, int] | None = None, names: Sequence[str] = ()) -> str | None:
+    """Who calls, as an instance of `web` is told it of one request."""
+    target = f"/{secrets.token_hex(8)}"
+    request(place or (stage.host.address, PORT), target, names)
+    [actor] = stage.actors
+    return header_of(actor, target)
+
+
+def test_an_instance_is_told_the_service_of_this_host_where_nobody_says_who_calls(stage: Stage) -> None:
+    """The one that is announced from here, else the host, as that changes and without a reload; not where others can
+    connect. synapse is not told it: there the process behind the port counts."""
+    host, actor, port, name = stage.host, stage.play(1), free_port(), safe(socket.gethostname())
+    for number, each in enumerate(("shop", "cart")):
+        host.define(each, PORT + 1 + number, **QUIET)
+        announced(host, each, here=False)
+    node = announced(host, "shop", here=True)
+    stage.start(also_listen=[{"address": f"0.0.0.0:{port}"}], **QUIET)
+    before = host.haproxy()
+    eventually(lambda: named(stage) == "shop")
+    assert named(stage, names=["api"]) == "api"
+    assert [named(stage, (address, port)) for address in ("127.0.0.1", host.address)] == [None, None]
+    second = announced(host, "cart", here=True)
+    eventually(lambda: named(stage) == name)
+    host.writer.remove(node)
+    eventually(lambda: named(stage) == "cart")
+    host.writer.remove(second)
+    eventually(lambda: named(stage) == name)
+    assert host.haproxy() == before
+    assert host.synapse.metric("synapse_haproxy_reloads_total") == 0
+    with ear(host) as listener, Process(host) as process:
+        eventually(lambda: process.ask(listener, "/process") == (process.own_name(), "process"))
+    assert {each.headers.get(HEADER) for each in actor.requests if each.target == "/process"} == {name}
+
+
+def test_an_instance_is_told_who_calls_also_without_a_feed(stage: Stage) -> None:
+    """What is announced is known all the same."""
+    stage.play(1)
+    stage.host.settings["telemetry"] = {"listen": None}
+    stage.host.define("shop", PORT + 1, **QUIET)
+    announced(stage.host, "shop", here=True)
+    stage.start(**QUIET)
+    eventually(lambda: named(stage) == "shop")
 
 
 def test_nobody_from_outside_says_who_calls(stage: Stage) -> None:

@@ -136,7 +136,10 @@ def haproxy(text: str, directory: str) -> Iterator[None]:
     """The real HAProxy with this file."""
     path = Path(directory) / "haproxy.cfg"
     path.write_text(text.replace("/run/haproxy.sock", f"{directory}/admin"), encoding="ascii")
-    process = subprocess.Popen(["haproxy", "-f", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    (Path(directory) / "haproxy.map").touch()
+    process = subprocess.Popen(
+        ["haproxy", "-f", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=directory
+    )
     try:
         eventually(lambda: process.poll() is not None or Path(f"{directory}/0").exists())
         yield

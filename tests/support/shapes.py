@@ -16,6 +16,8 @@ WHO_CALLS = [
     rf"    http-request set-var\(txn\.source_kind\) str\(header\) if {_NAMED}( !{_KNOWN_HOW})?",
     rf"    http-request set-header X-Smartstack-Source %\[var\(txn\.source\)\] if {_NAMED}",
     rf"    http-request del-header X-Smartstack-Source( if !{_NAMED})?",
+    rf"    http-request set-var\(txn\.caller\) 'str\(caller/host\),map\(\"haproxy\.map\"\)' if !{_NAMED}{_HERE}",
+    r"    http-request set-header X-Smartstack-Source %\[var\(txn\.caller\)\] if { var\(txn\.caller\) -m found }",
 ]
 """Regular expressions, each for a whole line."""
 

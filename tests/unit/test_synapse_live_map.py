@@ -57,6 +57,13 @@ def test_what_the_feed_tells_stands_in_it_and_is_read_back() -> None:
     assert told("share/a 0\nshare/b 1000000\nshare/c 5x\nshare/d\n\nshare/é 5\n") == {}
 
 
+def test_what_callers_from_this_host_are_called_stands_in_it() -> None:
+    """Whatever a caller may be called; nothing where nothing is known."""
+    assert entries({}, Said(caller="cron@nightly_2.x-1")) == {"caller/host": "cron@nightly_2.x-1"}
+    assert text(entries({}, Said(caller="w" * 100)))
+    assert entries({}, NOTHING) == {}
+
+
 def test_the_file_has_a_line_for_each_in_order() -> None:
     """The same entries are the same bytes."""
     assert text({"b/x": "1", "a/x": "2"}).splitlines()[1:] == ["a/x 2", "b/x 1"]
