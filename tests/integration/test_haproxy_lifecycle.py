@@ -94,13 +94,14 @@ def test_a_master_is_killed_again_and_again(host: Host, kills: int, worker: sign
 
 @pytest.mark.parametrize("victims", ["worker", "master", "both"])
 def test_a_killed_haproxy_is_missed_for_less_than_a_second(host: Host, victims: str) -> None:
-    """As a client sees it, from the last answer before `kill -9` to the first after it; of three kills the quickest but
-    one counts, for this machine has other work too. It is the same file that HAProxy runs with again."""
+    """As a client sees it, from the last answer before `kill -9` to the first after it. One kill of three must show it:
+    a machine with other work makes an outage longer, never shorter. HAProxy runs with the same file again."""
     host.serve("web", 3210)
     host.start()
     file = eventually(lambda: "127.0.0.1:9 " in host.haproxy_file() and host.haproxy_file())
-    outages = []
-    for kill in range(3):
+    outages: list[float] = []
+    while not any(outage < 1 for outage in outages):
+        assert len(outages) < 3, outages
         master, worker = host.haproxy()
         assert ask(host.address, 3210)
         began = time.monotonic()
@@ -109,9 +110,8 @@ def test_a_killed_haproxy_is_missed_for_less_than_a_second(host: Host, victims: 
         eventually(partial(is_gone, host, worker), within=10)
         eventually(lambda: ask(host.address, 3210), within=10)
         outages.append(time.monotonic() - began)
-        eventually(partial(has_started, host, kill + 2))
+        eventually(partial(has_started, host, len(outages) + 1))
         assert host.haproxy_file() == file
-    assert sorted(outages)[1] < 1, outages
     assert counted(host, "reloads") == 0
 
 

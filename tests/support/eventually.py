@@ -14,21 +14,22 @@ def eventually(condition: Callable[[], T], within: float = 10.0, message: str = 
     """Ask until the answer is true, and return it; fail when it is not within so many seconds. The pause before the
     next question is a tenth of the time that has passed, within `POLL_SECONDS`.
 
-    An assertion that fails inside counts as not yet, and is the reason given when the time is over.
+    An assertion that fails inside, or a look for what is not there, counts as not yet, and is the reason given when the
+    time is over.
     """
     began = time.monotonic()
     while True:
-        reason: AssertionError | None = None
+        reason: AssertionError | LookupError | None = None
         answer: T | None = None
         try:
             answer = condition()
-        except AssertionError as error:
+        except (AssertionError, LookupError) as error:
             reason = error
         if answer:
             return answer
         passed = time.monotonic() - began
         if passed >= within:
             said = message or "the condition did not come true"
-            last = reason if reason is not None else f"last answer {answer!r}"
+            last = f"{type(reason).__name__}: {reason}" if reason is not None else f"last answer {answer!r}"
             raise AssertionError(f"{said} within {within:g} s: {last}") from reason
         time.sleep(min(max(passed / 10, POLL_SECONDS[0]), POLL_SECONDS[1]))
