@@ -22,6 +22,7 @@ from smartstack.registry.options import Secret, ZooKeeperOptions
 from smartstack.registry.protocol import NodeId, RegistryWriter
 from smartstack.registry.survey import Holder, Node, Survey, Surveyor
 from smartstack.registry.zookeeper import survey as surveying
+from smartstack.registry.zookeeper.link import WINDOW
 from smartstack.registry.zookeeper.survey import ZooKeeperSurveyor
 from tests.support.eventually import eventually
 from tests.support.nobody import run_as_nobody
@@ -233,8 +234,8 @@ def test_hostile_nodes_are_seen_as_they_are(ground: Ground) -> None:
 def test_a_fleet_costs_one_read_for_each_node_that_has_to_be_looked_at(
     tree: ZooKeeperGround, zookeeper: ZooKeeperServer
 ) -> None:
-    """A thousand nodes of others: none is read whose payload is in its name, and any other once."""
-    fleet = [Instance(host=f"10.1.{number // 250}.{number % 250}", port=8080) for number in range(1000)]
+    """More nodes of others than are asked for at a time: none is read whose payload is in its name, any other once."""
+    fleet = [Instance(host=f"10.1.{number // 250}.{number % 250}", port=8080) for number in range(WINDOW + 100)]
     requests = [
         tree.client.create_async(f"{tree.root}/{WEB}/{node_name(one)}", encode(one), makepath=True) for one in fleet
     ]
@@ -246,7 +247,7 @@ def test_a_fleet_costs_one_read_for_each_node_that_has_to_be_looked_at(
         request.get(timeout=20)
     surveyor = tree.surveyor()
     look(surveyor, "services/absent")
-    for worth, most in ((lambda name: name.startswith("10."), 1000), (lambda name: False, 0)):
+    for worth, most in ((lambda name: name.startswith("10."), len(fleet)), (lambda name: False, 0)):
         before = zookeeper.requests()
         found = surveyor.survey([], ["services"], worth)
         asked = zookeeper.requests() - before

@@ -260,6 +260,7 @@ def write_bytes(files: Files, name: str, data: bytes) -> None:
 
 
 @pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("any_host", ["zookeeper"], indirect=True)
 def test_b5_no_bad_definition_costs_a_node(any_site: Site) -> None:
     """Airbnb's nerve ends at SIGHUP over one bad file, and takes every service of the host with it. Here each bad
     definition of the golden set leaves every node as it is, its own too, and is told of."""

@@ -138,9 +138,9 @@ def test_a_zone_is_lost_and_comes_back(host: Host) -> None:
     lose_and_regain(host, registry_knows=False)
 
 
-def test_a_zone_that_the_registry_knows_to_be_lost(any_host: Host) -> None:
+def test_a_zone_that_the_registry_knows_to_be_lost(host: Host) -> None:
     """The same when the registry drops the instances."""
-    lose_and_regain(any_host, registry_knows=True)
+    lose_and_regain(host, registry_knows=True)
 
 
 def posting(host: Host) -> LoadClient:

@@ -20,7 +20,7 @@ SERVICES = ("api", "web")
 PORTS = (8080, 8080, 8080, 8081)
 WEIGHTS = (None, 50, 60)
 
-ENOUGH = settings(max_examples=400)
+ENOUGH = settings(max_examples=200)
 """With fewer examples one of the planner's rules, broken on purpose, was now and then not noticed."""
 
 
