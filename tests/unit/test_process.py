@@ -242,9 +242,9 @@ def test_a_ring_during_a_cycle_is_answered_by_another(stopping: Stopping) -> Non
         runs += 1
         if runs == 1:
             wake.ring()
-        else:
-            stopping.requested = True
-        return 60.0
+            return 60.0
+        stopping.requested = True
+        return 0.0
 
     run_loop(cycle, wake, stopping, Heartbeat(), log)
     assert runs == 2
