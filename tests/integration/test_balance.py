@@ -108,7 +108,7 @@ def test_who_answers_500_is_out_and_comes_back_when_it_is_well(host: Host, moody
         eventually(lambda: weights(host, hosts) == [4, 4, 4, 4], within=WITHIN)
         assert len(load.failures) - failed <= 5
     log = host.synapse.log()
-    assert "failures in a row" in log
+    assert "failures in a row" in log or "of its requests failed" in log
     assert "gets requests again" in log
     assert "gets no requests for" in host.synapse.get("/events?service=web").text
 
@@ -124,17 +124,19 @@ def test_a_failure_that_is_tried_elsewhere_opens_the_breaker_too(host: Host, moo
 
 
 def test_who_hangs_is_out_before_a_request_has_timed_out(host: Host, moody: Moody) -> None:
-    """The time-out is a minute. Then synapse dies: clients do not notice, and the next synapse begins with what the
-    file says."""
+    """The time-out is a minute. Then synapse dies: HAProxy goes on with what it was told last, so that at most who was
+    just trying it waits; and the next synapse begins with what the file says."""
     hosts = serve(host, moody)
     with client(host) as load:
         eventually(lambda: load.requests > 50, within=WITHIN)
         moody.hang(hosts[0], PORT)
+        eventually(lambda: "under way" in synapse(host, "explain", "web"), within=WITHIN)
         eventually(lambda: weights(host, hosts)[0] == 0, within=WITHIN)
-        assert "under way" in synapse(host, "explain", "web")
-    host.synapse.kill()
+        host.synapse.kill()
     with client(host) as load:
-        assert_none_failed([load], at_least=200)
+        eventually(lambda: load.requests >= 200, within=WITHIN)
+        load.stop()
+        assert len(load.failures) <= 2
     host.synapse.start()
     eventually(lambda: weights(host, hosts) == [4, 4, 4, 4], within=WITHIN)
 
