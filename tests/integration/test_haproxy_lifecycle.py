@@ -94,14 +94,14 @@ def test_a_master_is_killed_again_and_again(host: Host, kills: int, worker: sign
 
 @pytest.mark.parametrize("victims", ["worker", "master", "both"])
 def test_a_killed_haproxy_is_missed_for_less_than_a_second(host: Host, victims: str) -> None:
-    """As a client sees it, from the last answer before `kill -9` to the first after it. One kill of three must show it:
+    """As a client sees it, from the last answer before `kill -9` to the first after it. One kill of six must show it:
     a machine with other work makes an outage longer, never shorter. HAProxy runs with the same file again."""
     host.serve("web", 3210)
     host.start()
     file = eventually(lambda: "127.0.0.1:9 " in host.haproxy_file() and host.haproxy_file())
     outages: list[float] = []
     while not any(outage < 1 for outage in outages):
-        assert len(outages) < 3, outages
+        assert len(outages) < 6, outages
         master, worker = host.haproxy()
         assert ask(host.address, 3210)
         began = time.monotonic()
