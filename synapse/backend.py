@@ -14,10 +14,10 @@ from synapse.tls import server_words
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """Methods that mean the same sent twice (RFC 9110, 9.2.2), and that a proxy may therefore send twice."""
 
-DRAWS = 5
+DRAWS = 3
 """Of so many instances, drawn by their weights, the one with the least to do for its weight gets a request where the
-balance is by latency. An instance that hangs gets one only if all of the draws are it: of five instances and 400
-requests a second, one drawn loses 65 requests until it is found, two 11, three 3, and five the one that shows it."""
+balance is by latency. With two, one request in n x n still goes to an instance that hangs; with more, the one that
+answers fastest because it fails gets more of them."""
 
 _RETRY_WORDS = {
     "connection": "conn-failure",
