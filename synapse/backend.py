@@ -14,7 +14,7 @@ from synapse.tls import server_words
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """Methods that mean the same sent twice (RFC 9110, 9.2.2), and that a proxy may therefore send twice."""
 
-DRAWS = 3
+DRAWS = 5
 """Of so many instances, drawn by their weights, the one with the least to do for its weight gets a request where the
 balance is by latency. With two, one request in n x n still goes to an instance that hangs; with more, the one that
 answers fastest because it fails gets more of them."""

@@ -19,18 +19,22 @@ from synapse.balancing.policy import Policy
 
 
 def judge(gauges: Collection[Gauge], ever: Results, breaker: Breaker | None, now: float, chance: float) -> int:
-    """Open the circuits of those that fail while others do not, and close or open again those that were tried; answer
-    how many were opened. `ever` is what the service had since it is known."""
+    """Close the circuits of those that were tried and answered, or open them again, and open those of others that fail
+    while the rest does not; answer how many were opened. `ever` is what the service had since it is known."""
     before = [gauge.circuit for gauge in gauges]
+    if breaker is None:
+        for gauge in gauges:
+            gauge.circuit, gauge.first, gauge.hung_seconds = CLOSED, None, None
+        return 0
+    for gauge in gauges:
+        if gauge.circuit.state is State.HALF_OPEN:
+            _judge_tried(gauge, breaker, now, chance)
+    if any(old.state is not State.CLOSED and not _is_out(gauge) for gauge, old in zip(gauges, before, strict=True)):
+        _compare_anew(gauges)
     good, failed = sum(gauge.good for gauge in gauges), sum(gauge.failed for gauge in gauges)
     for gauge in gauges:
-        first, gauge.first = gauge.first, None
-        hung, gauge.hung_seconds = gauge.hung_seconds, None
-        if breaker is None:
-            gauge.circuit = CLOSED
-        elif gauge.circuit.state is State.HALF_OPEN:
-            _judge_tried(gauge, breaker, now, chance, well=False if hung is not None else first)
-        elif gauge.circuit.state is State.CLOSED and (gauge.failed or hung is not None):
+        hung, gauge.first, gauge.hung_seconds = gauge.hung_seconds, None, None
+        if gauge.circuit.state is State.CLOSED and (gauge.failed or hung is not None):
             record = Record(
                 streak=gauge.streak,
                 others_since=Results(
@@ -53,8 +57,9 @@ def judge(gauges: Collection[Gauge], ever: Results, breaker: Breaker | None, now
     )
 
 
-def _judge_tried(gauge: Gauge, breaker: Breaker, now: float, chance: float, *, well: bool | None) -> None:
-    """The first request that ends decides."""
+def _judge_tried(gauge: Gauge, breaker: Breaker, now: float, chance: float) -> None:
+    """The first request that ends decides, or that none does."""
+    well = gauge.first if gauge.hung_seconds is None else False
     if well is None:
         return
     circuit = gauge.circuit
@@ -67,9 +72,12 @@ def release(gauges: Collection[Gauge], policy: Policy, now: float, *, nobody: bo
     answer: one that fails is better than none. Those whose turn comes first go first."""
     allowed = room(len(gauges), policy.breaker) if policy.breaker and not nobody else 0
     out = sorted((gauge for gauge in gauges if _is_out(gauge)), key=lambda gauge: gauge.circuit.until)
-    for gauge in out[: max(0, len(out) - allowed)]:
+    free = out[: max(0, len(out) - allowed)]
+    for gauge in free:
         gauge.clear()
         gauge.circuit = close_circuit(gauge.circuit, now - policy.ramp_seconds)
+    if free:
+        _compare_anew(gauges)
 
 
 def try_one(gauges: Collection[Gauge], now: float) -> None:
@@ -81,6 +89,13 @@ def try_one(gauges: Collection[Gauge], now: float) -> None:
         chosen = min(ready, key=lambda gauge: gauge.circuit.until)
         chosen.clear()
         chosen.circuit = try_again(chosen.circuit, now)
+
+
+def _compare_anew(gauges: Collection[Gauge]) -> None:
+    """Instances are compared by what they did at the same time. One that is back has done nothing yet: what failed at
+    the others while it was out, may have failed everywhere."""
+    for gauge in gauges:
+        gauge.clear_window()
 
 
 def _out(gauges: Collection[Gauge]) -> int:

@@ -106,6 +106,10 @@ class Gauge:
     def clear(self) -> None:
         """Begin anew: what was before a pause says nothing of now."""
         self.typical_ms = None
-        self.total_ms = self.answers = self.good = self.failed = self.expected = 0.0
-        self.streak = 0.0
+        self.total_ms = self.answers = self.expected = self.streak = 0.0
+        self.clear_window()
         self.first = self.asked_at = self.hung_seconds = None
+
+    def clear_window(self) -> None:
+        """Count anew how requests end."""
+        self.good = self.failed = 0.0

@@ -182,8 +182,9 @@ class Pool:
         self._rate = 0.0
 
     def _meet(self, now: float) -> None:
-        for address in self._weights.keys() - self._gauges.keys():
-            self._gauges[address] = Gauge(now)
+        for address in self._weights:
+            if address not in self._gauges:
+                self._gauges[address] = Gauge(now)
 
     def _count(self, gauge: Gauge, well: bool | None, count: float) -> None:
         if well:

@@ -148,8 +148,8 @@ def test_when_all_are_slow_all_stay(rate: float) -> None:
 @pytest.mark.parametrize("count", [1, 2, 5])
 @RATES
 def test_when_all_fail_all_stay(rate: float, count: int) -> None:
-    """Requests that fail everywhere say nothing of an instance; at most one is out for a moment, by the order in which
-    it began."""
+    """Requests that fail everywhere say nothing of an instance; at most one is out, by the order in which it began, and
+    back when its pause is over."""
     some = servers(count)
     for one in some:
         one.fails = lambda now: 3 < now < 30
@@ -157,7 +157,21 @@ def test_when_all_fail_all_stay(rate: float, count: int) -> None:
     for until in range(4, 30):
         service.run(until)
         assert sum(service.share(one.address) == 0 for one in some) <= (count > 1)
-    service.run(45)
+    service.run(65)
+    assert service.governor.shares == {}
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_what_failed_everywhere_is_held_against_nobody(seed: int) -> None:
+    """One of two is out while all fail, so that only the other one is seen to fail. When both are well again, that says
+    nothing against it."""
+    two = servers(2)
+    for one in two:
+        one.fails = lambda now: 3 < now < 30
+    service = Service(two, 20.0, seed=seed)
+    for tenths in range(300, 700):
+        service.run(tenths / 10)
+        assert max(service.share(one.address) for one in two) == 1.0, service.now
     assert service.governor.shares == {}
 
 
