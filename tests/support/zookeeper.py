@@ -179,6 +179,9 @@ class LocalServer(ControlledServer):
     properties: tuple[str, ...] = ()
     """Java's system properties, as `name=value`."""
 
+    java_options: tuple[str, ...] = ()
+    """Others of Java's options; of two that disagree the last one counts, which is the one that stands here."""
+
     _process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -191,7 +194,7 @@ class LocalServer(ControlledServer):
         data.mkdir(exist_ok=True)
         command = ["java", "-Xmx128m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
         command += ["-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=64", "-Dzookeeper.jmx.log4j.disable=true"]
-        command += [f"-D{each}" for each in self.properties]
+        command += [*(f"-D{each}" for each in self.properties), *self.java_options]
         command += ["-cp", ":".join(self.jars), "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
         command.append(str(self.configuration(data)))
         if setpriv := shutil.which("setpriv"):
