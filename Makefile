@@ -8,7 +8,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-series bench-synapse bench-balance clean
+.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-series bench-synapse bench-balance mutations clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,6 +54,10 @@ bench-synapse: ## cold start, the cost of a change, churn and a rolling deploy; 
 bench-balance: ## one bad instance of five, by each way of balancing; ARGS="slow --seconds 15" for a part
 	@.ci/setup dev haproxy
 	@$(BIN)/python -m tests.bench.balance $(ARGS)
+
+mutations: ## break each guarantee on purpose, one line at a time, and see that its test fails; ARGS="NAME" for one
+	@.ci/setup dev haproxy zookeeper
+	@$(BIN)/python -m tests.mutations $(ARGS)
 
 clean: ## remove what the other targets made here
 	rm -rf .venv .demo .docker build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,36 @@
+"""The table of mutations fits the product and its tests as they are. That each is seen, `make mutations` shows."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.mutations.table import ROOT, Mutation, document, mutations
+
+ALL = pytest.mark.parametrize("mutation", mutations(), ids=lambda each: each.name)
+
+
+@ALL
+def test_a_mutation_changes_one_place_of_the_product(mutation: Mutation) -> None:
+    """The line is there once, what comes of it differs, and Python can still read it."""
+    text = (ROOT / mutation.file).read_text(encoding="utf-8")
+    changed = mutation.apply(text)
+    assert changed != text
+    assert Path(mutation.file).parts[0] in ("nerve", "synapse", "smartstack", "haproxy_templates")
+    if mutation.file.endswith(".py"):
+        compile(changed, mutation.file, "exec")
+
+
+@ALL
+def test_its_test_is_there(mutation: Mutation) -> None:
+    """By the name that the table gives."""
+    path, _, name = mutation.seen_by.partition("::")
+    name = name.partition("[")[0]
+    assert re.search(rf"^def {re.escape(name)}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_each_guarantee_is_broken_once() -> None:
+    """And each has its row in the document."""
+    guarantees = [each.guarantee for each in mutations()]
+    assert len(set(guarantees)) == len(guarantees)
+    assert all(f"| {each} |" in document() for each in guarantees)
