@@ -10,7 +10,7 @@ from typing import Protocol
 from smartstack.logs import EventLog
 from synapse.balancing.breaker import State
 from synapse.balancing.governor import Governor, Shares
-from synapse.balancing.tidings import Standings, tidings
+from synapse.balancing.tidings import Standings, Tidings
 from synapse.events import Event, Kind
 from synapse.haproxy.errors import HAProxyError
 from synapse.metrics import Metrics
@@ -53,7 +53,8 @@ class Balancer:
         self._runtime = runtime
         self._metrics = metrics
         self._post = post
-        self._told: Standings = {}
+        self._tidings = Tidings()
+        self._addresses: dict[str, frozenset[str]] = {}
         self._borrowed: Shares | None = None
 
     def shares(self, observed: Observed | None) -> Shares:
@@ -73,7 +74,10 @@ class Balancer:
         now = time.monotonic()
         with self._lock:
             for name in changed:
-                self.governor.know(name, offers.get(name), now)
+                offer = offers.get(name)
+                self.governor.know(name, offer, now)
+                found = () if offer is None else offer.choice.instances
+                self._addresses[name] = frozenset(instance.address for instance in found)
 
     def _ask(self, observed: Observed | None) -> None:
         with self._lock:
@@ -93,9 +97,10 @@ class Balancer:
         clock = time.monotonic()
         with self._lock:
             standings, openings = self.governor.standings(clock), self.governor.openings()
-        if not standings and not self._told:
+        told = self._tidings.standings
+        if not standings and not told:
             return standings
-        found = list(tidings(self._told, standings, time.time(), clock))
+        found = self._tidings.look(standings, self._has, time.time(), clock)
         self._post(found)
         for event in found:
             if event.kind is Kind.BREAKER:
@@ -103,10 +108,12 @@ class Balancer:
                 say(event.what, service=event.service, **({"why": event.why} if event.why else {}))
         for name, count in openings.items():
             self._metrics.breaker_openings.labels(name).inc(count)
-        for name in self._told.keys() - standings.keys():
+        for name in told.keys() - standings.keys():
             self._metrics.balanced(name, 0, 0)
         for name, each in standings.items():
             out = sum(one.state is not State.CLOSED for one in each.values())
             self._metrics.balanced(name, out, len(each) - out)
-        self._told = standings
         return standings
+
+    def _has(self, service: str, address: str) -> bool:
+        return address in self._addresses.get(service, ())

@@ -1,6 +1,6 @@
 """What of balancing is worth an event: who gets nothing, hardly anything, or all again. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from synapse.balancing.breaker import State
 from synapse.balancing.pool import Standing
@@ -12,32 +12,47 @@ LITTLE = 0.25
 Standings = Mapping[str, Mapping[str, Standing]]
 
 
-def tidings(before: Standings, after: Standings, at: float, clock: float) -> Iterator[Event]:
-    """The events between two looks. `at` is in seconds since the epoch, `clock` the monotonic time at that moment."""
-    for service in sorted(before.keys() | after.keys()):
-        old, new = before.get(service, {}), after.get(service, {})
-        for address in sorted(old.keys() | new.keys()):
-            event = _event(old.get(address), new.get(address), address, clock)
-            if event is not None:
-                kind, what, why = event
-                level = Level.WARNING if kind is Kind.BREAKER and why else Level.INFO
-                yield Event(at=at, kind=kind, what=what, why=why, service=service, level=level)
+class Tidings:
+    """What people were told of so far: nobody hears of the end of something of which they did not hear the beginning.
+    `standings` are those of the last look."""
 
+    def __init__(self) -> None:
+        self.standings: Standings = {}
+        self._little: set[tuple[str, str]] = set()
 
-def _event(old: Standing | None, new: Standing | None, address: str, clock: float) -> tuple[Kind, str, str] | None:
-    if new is not None and new.until is not None:
-        if old is not None and old.until == new.until:
-            return None
-        return Kind.BREAKER, f"{address} gets no requests for {max(0.0, new.until - clock):.1f} s", new.why
-    was_out = old is not None and old.state is not State.CLOSED
-    if was_out and (new is None or new.state is State.CLOSED):
-        return Kind.BREAKER, f"{address} gets requests again", ""
-    little, was_little = _is_little(new), _is_little(old)
-    if new is not None and little and not was_little and not was_out:
-        return Kind.WEIGHTS, f"{address} gets {new.share:.0%} of its weight", new.why
-    if old is not None and old.state is State.CLOSED and new is None:
-        return Kind.WEIGHTS, f"{address} gets all of its weight again", ""
-    return None
+    def look(self, now: Standings, has: Callable[[str, str], bool], at: float, clock: float) -> list[Event]:
+        """The events since the last look. `has` says whether a service has an instance at an address: of one that left,
+        other events tell. `at` is in seconds since the epoch, `clock` the monotonic time at that moment."""
+        before, self.standings = self.standings, now
+        events = []
+        for service in sorted(before.keys() | now.keys()):
+            old, new = before.get(service, {}), now.get(service, {})
+            for address in sorted(old.keys() | new.keys()):
+                if not has(service, address):
+                    self._little.discard((service, address))
+                    continue
+                for kind, what, why in self._news(service, address, old.get(address), new.get(address), clock):
+                    level = Level.WARNING if kind is Kind.BREAKER and why else Level.INFO
+                    events.append(Event(at=at, kind=kind, what=what, why=why, service=service, level=level))
+        return events
+
+    def _news(
+        self, service: str, address: str, old: Standing | None, new: Standing | None, clock: float
+    ) -> Iterator[tuple[Kind, str, str]]:
+        if new is not None and new.until is not None:
+            if old is None or old.until != new.until:
+                yield Kind.BREAKER, f"{address} gets no requests for {max(0.0, new.until - clock):.1f} s", new.why
+            return
+        closed = new is None or new.state is State.CLOSED
+        if closed and old is not None and old.state is not State.CLOSED:
+            self._little.discard((service, address))
+            yield Kind.BREAKER, f"{address} gets requests again", ""
+        elif new is not None and closed and new.share <= LITTLE and not _is_little(old):
+            self._little.add((service, address))
+            yield Kind.WEIGHTS, f"{address} gets {new.share:.0%} of its weight", new.why
+        elif new is None and (service, address) in self._little:
+            self._little.discard((service, address))
+            yield Kind.WEIGHTS, f"{address} gets all of its weight again", ""
 
 
 def _is_little(standing: Standing | None) -> bool:

@@ -11,7 +11,7 @@ from smartstack.registry.protocol import Listing, Record
 from synapse.balancing.breaker import State
 from synapse.balancing.governor import QUIET_SECONDS, Governor
 from synapse.balancing.pool import Standing
-from synapse.balancing.tidings import tidings
+from synapse.balancing.tidings import Tidings
 from synapse.events import Kind
 from synapse.explain import explain_lines, share_text
 from synapse.haproxy.answers import parse_server_loads
@@ -181,10 +181,13 @@ def test_what_haproxy_counts_of_each_slot() -> None:
     assert parse_server_loads("") == parse_server_loads("No such proxy.\n\n") == {}
 
 
-def told(before: Standing | None, after: Standing | None) -> list[tuple[Kind, str, str]]:
-    events = tidings(
-        {} if before is None else balanced(before), {} if after is None else balanced(after), at=100.0, clock=5.0
-    )
+def told(*looks: Standing | None, has: bool = True) -> list[tuple[Kind, str, str]]:
+    """What the last of these looks tells."""
+    heard = Tidings()
+    for look in looks[:-1]:
+        heard.look({} if look is None else balanced(look), lambda *_: True, at=100.0, clock=5.0)
+    last = {} if looks[-1] is None else balanced(looks[-1])
+    events = heard.look(last, lambda service, address: has and (service, address) == ("web", A.address), 100.0, 5.0)
     return [(event.kind, event.what, event.why) for event in events]
 
 
@@ -198,10 +201,11 @@ TIDINGS = {
     ),
     "still much slower": (standing(0.1), standing(0.02), None),
     "as fast as the others again": (
-        standing(0.6),
+        standing(0.1),
         None,
         (Kind.WEIGHTS, "10.0.0.1:80 gets all of its weight again", ""),
     ),
+    "as fast as the others again, and nobody heard that it was not": (standing(0.6), None, None),
     "out": (None, OUT, (Kind.BREAKER, "10.0.0.1:80 gets no requests for 4.0 s", "7 failures in a row")),
     "still out": (OUT, OUT, None),
     "tried": (OUT, standing(0.02, State.HALF_OPEN), None),
@@ -221,6 +225,22 @@ def test_what_is_worth_an_event(
 ) -> None:
     """Who gets nothing, hardly anything, or all again; not each step on the way."""
     assert told(before, after) == ([] if event is None else [event])
+
+
+def test_what_was_told_has_an_end_however_it_comes() -> None:
+    """Step by step, or by way of a pause; and only once."""
+    again = (Kind.WEIGHTS, "10.0.0.1:80 gets all of its weight again", "")
+    assert told(None, standing(0.1), standing(0.6), None) == [again]
+    assert told(None, standing(0.1), standing(0.6), None, None) == []
+    back = (Kind.BREAKER, "10.0.0.1:80 gets requests again", "")
+    assert told(standing(0.1), OUT, standing(0.02, State.HALF_OPEN), standing(0.6)) == [back]
+    assert told(standing(0.1), OUT, standing(0.6), None) == []
+
+
+def test_who_left_has_not_come_back() -> None:
+    """That it left is told by others."""
+    assert told(standing(0.1), None, has=False) == []
+    assert told(OUT, None, has=False) == []
 
 
 def governor(addresses: list[str], **proxy: Any) -> Governor:
