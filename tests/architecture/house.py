@@ -169,6 +169,7 @@ COMMAND_LINES: Final = frozenset(
     {
         "nerve.cli",
         "nerve.cli.clean",
+        "nerve.cli.files",
         "nerve.cli.operate",
         "nerve.cli.show",
         "nerve.cli.talk",
@@ -177,6 +178,7 @@ COMMAND_LINES: Final = frozenset(
         "smartstack.talk",
         "synapse.cli",
         "synapse.cli.figures",
+        "synapse.cli.files",
         "synapse.cli.follow",
         "synapse.cli.look",
         "synapse.cli.operate",

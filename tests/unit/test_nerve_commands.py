@@ -44,10 +44,18 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert CliRunner().invoke(cli, ["drian"]).exit_code == 2
 
 
+def imported(modules: str) -> set[str]:
+    """Every module that importing these imports."""
+    code = f"import sys, {modules}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
 def test_a_daemon_does_not_import_what_only_commands_need() -> None:
     """`nerve run` begins as every command does, and pays for what that imports as long as it runs."""
-    code = "import sys, nerve.cli; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    dear = {"nerve.cli.operate", "nerve.cli.show", "nerve.cli.clean", "requests", "difflib", "kazoo", "jinja2", "rich"}
-    assert "nerve.daemon" in found
-    assert dear.isdisjoint(found)
+    rooms = {f"nerve.cli.{room}" for room in ("clean", "files", "operate", "show")}
+    assert imported("nerve.cli, nerve.daemon").isdisjoint({*rooms, "requests", "difflib", "kazoo", "jinja2", "rich"})
+
+
+def test_a_command_does_not_import_the_daemon() -> None:
+    """Somebody waits for its answer, and the daemon is most of what there is to import."""
+    assert imported("nerve.cli, nerve.cli.show").isdisjoint({"nerve.daemon", "nerve.loop", "waitress"})

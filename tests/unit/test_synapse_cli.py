@@ -83,14 +83,23 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli, arguments).exit_code == 2
 
 
+def imported(modules: str) -> set[str]:
+    """Every module that importing these imports."""
+    code = f"import sys, {modules}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
 def test_a_daemon_does_not_import_what_only_commands_need() -> None:
     """`synapse run` begins as every command does, and pays for what that imports as long as it runs."""
-    code = "import sys, synapse.cli; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    rooms = {f"synapse.cli.{room}" for room in ("look", "operate", "show", "talk")}
+    found = imported("synapse.cli, synapse.daemon")
+    rooms = {f"synapse.cli.{room}" for room in ("files", "look", "operate", "show", "talk")}
     dear = {*rooms, "smartstack.talk", "synapse.explain", "synapse.outlook", "requests", "difflib", "kazoo", "rich"}
-    assert "synapse.daemon" in found
-    assert dear & set(found) == set()
+    assert dear & found == set()
+
+
+def test_a_command_does_not_import_the_daemon() -> None:
+    """Somebody waits for its answer, and the daemon is most of what there is to import."""
+    assert {"synapse.daemon", "synapse.loop", "jinja2", "waitress"} & imported("synapse.cli, synapse.cli.show") == set()
 
 
 def told(snapshot: Snapshot) -> Any:
