@@ -40,7 +40,7 @@ SHAPES = [
     *SWITCHES,
     r"    timeout (client|client-fin|server|server-fin|connect|queue|tunnel|check|http-keep-alive) \d+ms",
     rf"    default_backend {WORD}",
-    rf"    balance (leastconn|roundrobin|random(\(3\))?|source|uri (path-only|whole)|hdr\({TOKEN}\)"
+    rf"    balance (leastconn|roundrobin|random(\(5\))?|source|uri (path-only|whole)|hdr\({TOKEN}\)"
     rf"|hash req\.cook\({TOKEN}\)|url_param {TOKEN})",
     r"    http-request set-timeout server var\(txn\.timeout\) if { var\(txn\.timeout\) -m found }",
     r"    hash-type consistent",
