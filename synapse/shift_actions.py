@@ -9,7 +9,7 @@ from smartstack.inbox import Inbox
 from smartstack.responses import Response, json_response
 from synapse.live_map import PARTS
 from synapse.orders import ClearFault, ClearSplit, FaultOrder, Order, SplitOrder
-from synapse.shifts import read_fault
+from synapse.shifts import MOST_SECONDS, read_fault
 
 _FAULT = ("percent", "abort", "delay_ms", "from", "path", "for_seconds", "owner")
 
@@ -34,6 +34,8 @@ def shift_actions(inbox: Inbox[Order], wall: Callable[[], float] = time.time) ->
         now, seconds = wall(), arguments.get("for_seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise BadRequest("cannot order a fault: for_seconds, its end, is to be a number")
+        if not 0 < seconds <= MOST_SECONDS:  # a number of hundreds of digits cannot be added to a time
+            raise BadRequest(f"cannot order a fault: it must last at most {MOST_SECONDS // 3600} hours")
         found = read_fault(
             service,
             {

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 from smartstack.actions import BadRequest
 from smartstack.inbox import Unanswered
-from smartstack.responses import Question, Response, json_response
+from smartstack.responses import Question, Response, json_response, text_response
 from synapse.fleet.asking import ALL_SECONDS, ask_all
 from synapse.fleet.merge import Merged
 from synapse.fleet.peers import Peers
+from synapse.telemetry.parameters import read_window
 
 SHARED: Final = ("/telemetry/stat", "/telemetry/edges", "/telemetry/routes", "/telemetry/points", "/events")
 """The questions of the admin address that other hosts may ask too: figures and events, no request and no path."""
@@ -44,13 +45,16 @@ def fleet_questions(local: Mapping[str, Question], peers: Peers) -> dict[str, Qu
         path = f"/telemetry/{name}"
 
         def answer(rest: str, query: Mapping[str, str]) -> Response:
+            if rest:
+                return text_response(404, "no such path: there is nothing below this one")
             if "learn" in query:
                 raise BadRequest("learn is for one host: ask /telemetry/routes")
+            seconds = read_window(query)  # a host without a feed says only that it has none
             local[path](rest, query)  # what is wrong about the question is raised once, not answered by each host
             if not places.acquire(blocking=False):
                 raise Unanswered(f"{ASKERS_LIMIT} ask the fleet already: try again")
             try:
-                return json_response(200, _gather(peers, path, query, _KINDS[name]))
+                return json_response(200, _gather(peers, path, query, seconds, _KINDS[name]))
             finally:
                 places.release()
 
@@ -59,7 +63,7 @@ def fleet_questions(local: Mapping[str, Question], peers: Peers) -> dict[str, Qu
     return {f"/fleet/{name}": question(name) for name in _KINDS if f"/telemetry/{name}" in local}
 
 
-def _gather(peers: Peers, path: str, query: Mapping[str, str], kind: str) -> dict[str, Any]:
+def _gather(peers: Peers, path: str, query: Mapping[str, str], seconds: int, kind: str) -> dict[str, Any]:
     """Ask everybody, and put together what they say."""
     end = time.monotonic() + ALL_SECONDS
     known = peers.known(KNOWN_SECONDS)
@@ -85,7 +89,7 @@ def _gather(peers: Peers, path: str, query: Mapping[str, str], kind: str) -> dic
     return {
         "at": time.time(),
         "host": socket.gethostname(),
-        "window_seconds": float(query.get("window", "60")),
+        "window_seconds": float(seconds),
         "covered_seconds": min(covered, default=None),
         **({"by": query.get("by", "service")} if path == "/telemetry/stat" else {}),
         kind: merged.rows(),

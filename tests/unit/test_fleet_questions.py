@@ -103,6 +103,13 @@ def test_everybody_is_asked_the_same_and_added_up(fleet: Fleet) -> None:
     assert answer["note"] == ""
 
 
+def test_a_host_without_a_feed_asks_no_nonsense_either(fleet: Fleet) -> None:
+    """Its own answer says only that it knows nothing: what is wrong about the question is found all the same."""
+    with pytest.raises(BadRequest, match="window is to be a whole number"):
+        fleet.stat(window="soon")
+    assert fleet.ask["/fleet/stat"]("below", {}).status == 404
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

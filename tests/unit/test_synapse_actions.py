@@ -91,6 +91,12 @@ def test_a_request_becomes_an_order_and_waits_for_it(
         pytest.param("/hold", {**WEB, "force": "yes"}, "force must be true or false", id="forced by a text"),
         pytest.param("/unhold", {**WEB, "all": True}, "no argument 'all'", id="unhold all"),
         pytest.param("/accept", {}, "service is to be a text", id="accept nothing"),
+        pytest.param(
+            "/fault",
+            {"service": "web", "abort": 503, "for_seconds": 10**400},
+            "it must last at most 24 hours",
+            id="a fault for longer than a time can be",
+        ),
         pytest.param("/log-level", {"level": "loud"}, "level is to be one of", id="a level that is none"),
     ],
 )
