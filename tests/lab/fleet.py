@@ -1,10 +1,12 @@
 """The lab's fleet: three hosts and the ensemble, made once, and healed after each scenario."""
 
 import signal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError, NotEmptyError
 
 from tests.lab.ensemble import Ensemble
 from tests.lab.host import SERVICES, Host
@@ -89,7 +91,10 @@ class Fleet:
         """Remove everything that is registered, as a mistaken hand would."""
         client = self._client()
         try:
-            client.delete(ROOT, recursive=True)
+            while client.exists(ROOT):
+                with suppress(NotEmptyError, NoNodeError):
+                    client.delete(ROOT, recursive=True)
+                    return
         finally:
             client.stop()
             client.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kazoo.exceptions import KazooException
 
 from tests.lab.crowd import Crowd
 from tests.lab.fleet import HOSTS, Fleet
@@ -82,7 +83,14 @@ class Run:
         for number, step in enumerate(self._scenario.steps, 1):
             try:
                 self._step(step)
-            except (AssertionError, RuntimeError, OSError, LookupError, subprocess.SubprocessError) as error:
+            except (
+                AssertionError,
+                RuntimeError,
+                OSError,
+                LookupError,
+                subprocess.SubprocessError,
+                KazooException,
+            ) as error:
                 wrong.append(f"step {number}, {step}: {error}")
                 break
         time.sleep(SETTLE_SECONDS)
@@ -152,8 +160,9 @@ class Run:
                 self._fleet.ensemble.servers[host].process.start()
             elif what:
                 self._fleet.hosts[host].processes[what].start()
-            else:
-                self._fleet.hosts[host].start()
+            else:  # its client calls again when all is healed: whoever boots a host starts the daemons first
+                for process in self._fleet.hosts[host].processes.values():
+                    process.start()
 
     def _restart(self, about: Any) -> None:
         self._signal(about, signal.SIGTERM)
@@ -259,6 +268,10 @@ class Run:
     def _wipe(self, about: str) -> None:
         if about == "tree":
             self._fleet.wipe_tree()
+            return
+        host, _, place = about.partition("/")
+        if place:
+            subprocess.run(["rm", "-rf", str(self._fleet.hosts[host].directory / "disk" / place)], check=True)
             return
         for server in self._fleet.ensemble.servers.values():
             subprocess.run(["rm", "-rf", str(server.data)], check=True)
