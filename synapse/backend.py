@@ -19,6 +19,11 @@ DRAWS = 5
 balance is by latency. With two, one request in n x n still goes to an instance that hangs; with more, the one that
 answers fastest because it fails gets more of them."""
 
+UNACKNOWLEDGED = "2s"
+"""When the kernel has sent something to an instance and heard nothing of it for so long, its host is gone (an instance
+that is slow or hangs still has a kernel that answers). The request is then sent again elsewhere, and need not wait for
+the time-out of the service. In mode tcp a connection may be worth waiting for."""
+
 _RETRY_WORDS = {
     "connection": "conn-failure",
     "empty": "empty-response",
@@ -53,7 +58,8 @@ class Backend:
     is empty; and only while there is some of its `budget`, None: always.
     `cookie` is what follows the word, `cookie_key` the secret of its values: that of the service, on every host, so
     that a client keeps its instance when it comes by another host. `health_host` is the Host header of the health
-    check. `no_place` is what a request is told that comes to no instance. `server` are the words of every server line.
+    check. `no_place` is what a request is told that comes to no instance. `server` are the words of every server line, and
+    `each` those which HAProxy must be told on each of them: its `default-server` does not pass them on.
     """
 
     balance: str
@@ -68,6 +74,7 @@ class Backend:
     health_host: str
     no_place: str
     server: str
+    each: str
 
 
 def backend(
@@ -98,6 +105,7 @@ def backend(
         health_host=proxy.health.host or name,
         no_place=_no_place(name, proxy),
         server=" ".join(_server(proxy, errors, by_address=on_ring and version >= (3, 0))),
+        each=f"tcp-ut {UNACKNOWLEDGED}" if proxy.mode == "http" else "",
     )
 
 
