@@ -44,7 +44,7 @@ def lacks(scenario: Scenario) -> str:
 
 
 class Run:
-    """One scenario on the fleet."""
+    """One scenario on the fleet. `verbs` are what it can do, by name."""
 
     def __init__(self, fleet: Fleet, scenario: Scenario, crowd: Crowd) -> None:
         self._fleet = fleet
@@ -53,7 +53,7 @@ class Run:
         self._recovery: dict[str, float] = {}
         self._last = time.monotonic()
         hosts = fleet.hosts
-        self._verbs: dict[str, Callable[[Any], object]] = {
+        self.verbs: dict[str, Callable[[Any], object]] = {
             "wait": lambda about: time.sleep(seconds(about)),
             "start": self._start,
             "restart": self._restart,
@@ -117,7 +117,7 @@ class Run:
         if step.verb == "until":
             self._until(step)
             return
-        self._verbs[step.verb](step.about)
+        self.verbs[step.verb](step.about)
         self._last = time.monotonic()
 
     # Facts

@@ -29,7 +29,6 @@ VERBS: Final = frozenset(
             "read-only",
             "writable",
             "limit",
-            "unlimit",
             "clock",
             "wipe",
             "crowd",
