@@ -8,7 +8,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker bench bench-feed bench-nerve bench-series bench-synapse bench-balance mutations clean
+.PHONY: help demo test lint test-docker lab bench bench-feed bench-nerve bench-series bench-synapse bench-balance mutations clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,10 @@ lint: ## ruff and mypy
 
 test-docker: ## what speaks to ZooKeeper, against one in a container; needs root
 	@.ci/test-docker $(ARGS)
+
+lab: ## break a fleet of hosts in network namespaces on purpose; needs root; ARGS=--list, ARGS=NAME, ARGS=--quick
+	@.ci/setup dev haproxy zookeeper lab
+	@$(BIN)/python -m tests.lab $(ARGS)
 
 bench: ## what the benchmarks measure on this machine
 	@.ci/setup dev haproxy zookeeper
