@@ -8,7 +8,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker lab bench bench-feed bench-nerve bench-series bench-synapse bench-balance mutations clean
+.PHONY: help demo test lint test-docker lab bench bench-feed bench-nerve bench-series bench-synapse bench-balance fuzz mutations clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,10 +59,14 @@ bench-balance: ## one bad instance of five, by each way of balancing; ARGS="slow
 	@.ci/setup dev haproxy
 	@$(BIN)/python -m tests.bench.balance $(ARGS)
 
+fuzz: ## hostile input by coverage, 10 s for each target; ARGS="--seconds 600 feed http" for more
+	@.ci/setup dev
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 mutations: ## break each guarantee on purpose, one line at a time, and see that its test fails; ARGS="NAME" for one
 	@.ci/setup dev haproxy zookeeper
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
 clean: ## remove what the other targets made here
-	rm -rf .venv .demo .docker build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .demo .docker .lab .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

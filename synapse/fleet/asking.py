@@ -135,7 +135,7 @@ class _Call:
         if self.size > ANSWER_LIMIT:
             self.fail(selector, f"its answer is over {ANSWER_LIMIT // 1_048_576} MB")
         elif not part:
-            self.result = _body(b"".join(self._parts))
+            self.result = body_of(b"".join(self._parts))
             self.close(selector)
 
     def late(self) -> str:
@@ -156,7 +156,8 @@ class _Call:
             self._socket.close()
 
 
-def _body(answer: bytes) -> bytes | str:
+def body_of(answer: bytes) -> bytes | str:
+    """The body of an answer with status 200; in its place, in a few words, why there is none."""
     head, separator, body = answer.partition(b"\r\n\r\n")
     words = head[:_HEAD_LIMIT].split(b"\r\n", 1)[0].split(b" ", 2)
     if not separator or len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():

@@ -1,0 +1,1 @@
+"""What comes from outside, fuzzed by coverage: `make fuzz`. The targets stand in `targets`, their seeds in `corpus`."""
