@@ -8,7 +8,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker lab bench bench-feed bench-nerve bench-series bench-synapse bench-balance fuzz mutations clean
+.PHONY: help demo test lint test-docker lab bench bench-feed bench-nerve bench-series bench-synapse bench-balance bench-scale fuzz mutations clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,6 +58,10 @@ bench-synapse: ## cold start, the cost of a change, churn and a rolling deploy; 
 bench-balance: ## one bad instance of five, by each way of balancing; ARGS="slow --seconds 15" for a part
 	@.ci/setup dev haproxy
 	@$(BIN)/python -m tests.bench.balance $(ARGS)
+
+bench-scale: ## a real ZooKeeper under a simulated fleet; ARGS="--hosts 5000 --instances 50 --ensemble 3" for a large one
+	@.ci/setup dev zookeeper
+	@$(BIN)/python -m tests.bench.scale $(ARGS)
 
 fuzz: ## hostile input by coverage, 10 s for each target; ARGS="--seconds 600 feed http" for more
 	@.ci/setup dev

@@ -25,6 +25,11 @@ class EnsembleServer(LocalServer):
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not ended by us."""
+        return self._process is not None
+
     def join(self, members: Sequence["EnsembleServer"]) -> None:
         """Be one of these from the next start on; alone with itself it is a single server."""
         if len(members) > 1:
