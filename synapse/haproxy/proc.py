@@ -1,13 +1,17 @@
 """What the kernel says of processes, as far as HAProxy's are concerned: who runs with which file, who is whose child,
-and that one has ended."""
+and that one has ended. Whoever has no descriptor left to look with is told so by `HAProxyAway`: that no process is seen
+does not mean then that none is there."""
 
 import contextlib
+import errno
 import os
 import select
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from synapse.haproxy.errors import HAProxyAway
 
 POLL_SECONDS = 0.005
 
@@ -119,7 +123,10 @@ def _arguments(pid: int) -> list[bytes]:
         if _state(pid)[0] in "ZX":
             return []
         wait_until(known, _EXEC_SECONDS)
-    except (OSError, IndexError):
+    except OSError as error:
+        _look_closely(error)
+        return []
+    except IndexError:
         return []
     return given
 
@@ -131,4 +138,15 @@ def _state(pid: int, proc: Path = Path("/proc")) -> list[str]:
 
 
 def _everybody(proc: Path = Path("/proc")) -> Iterator[int]:
-    return (int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
+    try:
+        names = os.listdir(proc)
+    except OSError as error:
+        _look_closely(error)
+        raise
+    return (int(name) for name in names if name.isdigit())
+
+
+def _look_closely(error: OSError) -> None:
+    """Raise HAProxyAway where this error says nothing of the process that was looked at."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise HAProxyAway("cannot see whether HAProxy runs: too many open files") from error

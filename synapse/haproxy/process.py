@@ -83,7 +83,7 @@ class HAProxyProcess:
         try:
             written: int | None = int(Path(self._places.pid_file).read_text(encoding="ascii"))
         except (OSError, ValueError):
-            written = None
+            written = None  # whoever has no descriptor left hears of it below, with nobody to be found
         configuration = self._places.configuration
         for pid in (written, self._end.last):
             if pid is not None and runs_with(pid, configuration):

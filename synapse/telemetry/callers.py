@@ -168,7 +168,10 @@ def _groups(root: str) -> Iterator[tuple[int, str | None]]:
 def holders(inodes: set[int]) -> Iterator[tuple[int, str]]:
     """Which process has each of these sockets open, by its unit or container, else by its own name."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    pids: list[str] = []
+    with suppress(OSError):  # no descriptor left: they stay unknown
+        pids = [name for name in os.listdir("/proc") if name.isdigit()]
+    for pid in pids:
         if not wanted:
             return
         with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
