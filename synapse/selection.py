@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from smartstack.instance import Instance
-from smartstack.registry.protocol import Listing, Record, Refused, Unknown
+from smartstack.registry.protocol import Listing, Record, Refused, Unknown, newest
 from synapse.placement import NOTHING_SEEN, Seen
 
 DEAD_SECONDS = 5.0
@@ -154,16 +154,8 @@ def choose(
 
 
 def one_per_address(records: Iterable[Record]) -> tuple[Instance, ...]:
-    """The instances, one an address, sorted by address: of two nodes for one address the newer counts.
-
-    Two nodes for one address are what a restart within the session time-out leaves behind.
-    """
-    newest: dict[str, Record] = {}
-    for record in records:
-        other = newest.get(record.instance.address)
-        if other is None or (record.version, record.node) > (other.version, other.node):
-            newest[record.instance.address] = record
-    return _by_address(record.instance for record in newest.values())
+    """The instances, one an address, sorted by address: of two nodes for one address the newer counts."""
+    return _by_address(record.instance for record in newest(records).values())
 
 
 def _hold(memory: Memory, missing: list[Instance], seen: Seen, session: str | None, now: float) -> Hold:

@@ -7,11 +7,11 @@ Threads: `start`, `read`, `held`, `put`, `remove`, `stop` are called by the daem
 registry's own threads learn, they keep and then ring; they never call into the daemon.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from smartstack.instance import Instance
+from smartstack.instance import Instance, encode
 
 Ring: TypeAlias = Callable[[], None]
 
@@ -27,6 +27,25 @@ class Record:
     node: str
     instance: Instance
     version: int = 0
+
+    @property
+    def age(self) -> tuple[int, str, bytes]:
+        """Of two nodes of the same address, the one where this is larger counts: the newer one, and where nobody can
+        say which that is, the same one on every host."""
+        return self.version, self.node, encode(self.instance)
+
+
+def newest(records: Iterable[Record]) -> dict[str, Record]:
+    """The record that counts for each address.
+
+    Two nodes for one address are what a restart within the session time-out leaves behind.
+    """
+    found: dict[str, Record] = {}
+    for record in records:
+        other = found.get(record.instance.address)
+        if other is None or record.age > other.age:
+            found[record.instance.address] = record
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from smartstack.instance import Instance
 from smartstack.locality import Where
-from smartstack.registry.protocol import Listing, Record, Unknown
+from smartstack.registry.protocol import Listing, Record, Unknown, newest
 from synapse.placement import holds
 
 NOTHING = Listing()
@@ -95,14 +95,9 @@ def leader(known: Listing | Unknown, where: Where = ()) -> Listing | Unknown:
     """
     if isinstance(known, Unknown):
         return known
-    newest: dict[str, Record] = {}
-    for record in known.records:
-        other = newest.get(record.instance.address)
-        if other is None or (record.version, record.node) > (other.version, other.node):
-            newest[record.instance.address] = record
     candidates = [
         record
-        for record in newest.values()
+        for record in newest(known.records).values()
         if all(holds(condition, dict(record.instance.labels)) for condition in where)
     ]
     first = min(candidates, key=_seniority, default=None)
