@@ -58,8 +58,8 @@ class Backend:
     is empty; and only while there is some of its `budget`, None: always.
     `cookie` is what follows the word, `cookie_key` the secret of its values: that of the service, on every host, so
     that a client keeps its instance when it comes by another host. `health_host` is the Host header of the health
-    check. `no_place` is what a request is told that comes to no instance. `server` are the words of every server line, and
-    `each` those which HAProxy must be told on each of them: its `default-server` does not pass them on.
+    check. `no_place` is what a request is told that comes to no instance. `server` are the words of every server line,
+    and `each` those which HAProxy must be told on each of them: its `default-server` does not pass them on.
     """
 
     balance: str

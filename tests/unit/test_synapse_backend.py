@@ -31,6 +31,7 @@ DEFAULT = Backend(
     health_host="web",
     no_place="no connection to an instance of web",
     server=f"{CHECKED} {WATCHED} {POOL}",
+    each="tcp-ut 2s",
 )
 HASH: dict[str, Any] = {"balance": "hash"}
 RING: dict[str, Any] = {"hash_type": "consistent"}
@@ -63,7 +64,7 @@ WORDS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "any method is retried": ({"retry_all_methods": True}, {"retry_methods": ""}),
     "bytes are not looked at": (
         {"mode": "tcp"},
-        {"balance": "leastconn", "retry_on": "", "retry_methods": "", "budget": None},
+        {"balance": "leastconn", "retry_on": "", "retry_methods": "", "budget": None, "each": ""},
     ),
     "sticky": (
         {"sticky": Sticky(cookie="WEB")},
