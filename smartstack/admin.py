@@ -49,8 +49,9 @@ class AdminServer:
     by path which more open one. `questions` answer for a path and all below it, with a query; as many of
     them as `waiting` may take their time without holding up the others.
 
-    A request whose `Host` or `Origin` is not this machine's is refused: a web page that an administrator's browser
-    shows must not read a daemon's answers. No browser leaves the `Host` out, so that a plain probe of HTTP/1.0 may.
+    A request whose `Host` or `Origin` is not this machine's is refused, and one that a page of another site makes: a
+    web page that an administrator's browser shows must neither read a daemon's answers nor keep it busy. No browser
+    leaves the `Host` out, so that a plain probe of HTTP/1.0 may.
     Port 0 takes a free one, which `address` then says.
     """
 
@@ -164,6 +165,8 @@ class AdminServer:
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and not self._is_ours(origin):
             return text_response(403, f"this address is asked by its own pages only, not by those of {origin!a}")
+        if _is_by_another_site(environ):
+            return text_response(403, "this address is asked by its own pages only: a page of another site made this")
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         route, action = self._route(path, environ.get("QUERY_STRING", "")), self._actions.get(path)
         if method in ("GET", "HEAD") and route is not None:
@@ -216,6 +219,16 @@ class AdminServer:
         except ValueError:
             return False
         return host in self._hosts or (self._any_literal and _is_literal(host))
+
+
+def _is_by_another_site(environ: Mapping[str, Any]) -> bool:
+    """Whether a browser says that a page of another site makes this request, such as one for an image, of which it
+    tells no origin. Somebody who follows a link there is somebody who wants to see the answer."""
+    follows_a_link = (environ.get("HTTP_SEC_FETCH_MODE"), environ.get("HTTP_SEC_FETCH_DEST")) == (
+        "navigate",
+        "document",
+    )
+    return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and not follows_a_link
 
 
 def standard_routes(

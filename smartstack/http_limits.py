@@ -19,6 +19,9 @@ THREADS: Final = WAITING_LIMIT + 2
 
 CONNECTIONS: Final = 50
 
+ROOM: Final = 15
+"""With so few places left, a connection that comes ends an idle one."""
+
 # An administrator's few requests, and no more memory for a stranger's many.
 LIMITS: Final = {
     "connection_limit": CONNECTIONS,
@@ -101,6 +104,18 @@ class _LimitedParser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class LimitedChannel(HTTPChannel):  # type: ignore[misc]
-    """A connection whose requests are held to the limits."""
+    """A connection whose requests are held to the limits.
+
+    At the limit of connections waitress takes no more, so that many who say nothing, or say it slowly, would keep all
+    others out. Here each that comes when there is little room ends the oldest one without a whole request.
+    """
 
     parser_class = _LimitedParser
+
+    def __init__(self, server: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(server, *arguments, **options)
+        if len(server.active_channels) > self.adj.connection_limit - ROOM:
+            for each in server.active_channels.values():  # the oldest first
+                if not (each is self or each.requests or each.will_close):
+                    each.will_close = True  # ends it in the next turn of this thread
+                    break

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter
 from smartstack.admin import AdminServer, standard_routes
 from smartstack.errors import SmartStackError
 from smartstack.forms import TcpAddress
-from smartstack.http_limits import THREADS, Workers
+from smartstack.http_limits import CONNECTIONS, THREADS, Workers
 from smartstack.process import Heartbeat
 from smartstack.responses import Response, json_response, one_of, text_response
 from tests.support.eventually import eventually
@@ -203,6 +203,28 @@ def test_pages_of_others_are_refused(origin: str, status: int, server: AdminServ
 
 
 @pytest.mark.parametrize(
+    ("site", "mode", "destination", "status"),
+    [
+        pytest.param("same-origin", "cors", "empty", 200, id="our own page"),
+        pytest.param("none", "navigate", "document", 200, id="typed by somebody"),
+        pytest.param("same-site", "no-cors", "image", 200, id="a page of this machine"),
+        pytest.param("cross-site", "navigate", "document", 200, id="a link that somebody follows"),
+        pytest.param("cross-site", "no-cors", "image", 403, id="an image"),
+        pytest.param("cross-site", "no-cors", "script", 403, id="a script"),
+        pytest.param("cross-site", "navigate", "iframe", 403, id="a frame"),
+        pytest.param("cross-site", "cors", "empty", 403, id="a fetch"),
+    ],
+)
+def test_pages_of_others_cannot_keep_it_busy(
+    site: str, mode: str, destination: str, status: int, server: AdminServer
+) -> None:
+    """A browser names no origin for an image or a script, but says that another site wants it: none of them holds a
+    place of those who wait."""
+    sent = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": destination}
+    assert ask(server, **sent).status == status
+
+
+@pytest.mark.parametrize(
     ("bound", "host", "status"),
     [
         pytest.param("0.0.0.0", "10.0.0.5:3199", 200, id="bound to all: any address is ours"),
@@ -263,13 +285,29 @@ def test_a_request_has_a_largest_size(size: int, status: int, server: AdminServe
     assert ask(server, padding="x" * size).status == status
 
 
-def test_slow_connections_do_not_keep_others_out(server: AdminServer) -> None:
-    """Connections that say nothing take no thread from those that do."""
-    idle = [socket.create_connection(("127.0.0.1", server.address.port), timeout=5) for _ in range(20)]
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(b"", id="silent"),
+        pytest.param(b"GET /hello HTTP/1.1\r\nHost: local", id="headers"),
+        pytest.param(b"POST /hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n{", id="body"),
+    ],
+)
+def test_slow_connections_do_not_keep_others_out(begin: bytes, server: AdminServer) -> None:
+    """Connections that say nothing, or half of something, take neither a thread nor a place from those that ask,
+    however many there are; the oldest of them are ended for it, and their descriptors are free again."""
+    slow = []
     try:
-        assert ask(server).status == 200
+        for _ in range(3 * CONNECTIONS):
+            slow.append(socket.create_connection(("127.0.0.1", server.address.port), timeout=5))
+            slow[-1].sendall(begin)
+        for _ in range(3):
+            assert ask(server).status == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert slow[0].recv(1) == b""
+        assert eventually(lambda: len(server._map) <= CONNECTIONS)
     finally:
-        for connection in idle:
+        for connection in slow:
             connection.close()
 
 
