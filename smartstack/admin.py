@@ -224,11 +224,7 @@ class AdminServer:
 def _is_by_another_site(environ: Mapping[str, Any]) -> bool:
     """Whether a browser says that a page of another site makes this request, such as one for an image, of which it
     tells no origin. Somebody who follows a link there is somebody who wants to see the answer."""
-    follows_a_link = (environ.get("HTTP_SEC_FETCH_MODE"), environ.get("HTTP_SEC_FETCH_DEST")) == (
-        "navigate",
-        "document",
-    )
-    return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and not follows_a_link
+    return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and environ.get("HTTP_SEC_FETCH_DEST") != "document"
 
 
 def standard_routes(
