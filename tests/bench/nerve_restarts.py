@@ -3,9 +3,9 @@
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass
 
 from smartstack.forms import ZooKeeperUrl
 from tests.bench.nerve_host import NerveHost
@@ -17,9 +17,19 @@ SERVICES = ["api", "web"]
 SETTINGS = {"on_stop": "leave", "session_timeout": "30s"}
 
 
-def restart(registry: ZooKeeperUrl, times: int) -> list[dict[str, Any]]:
-    """For each way: how often it was done, what the watcher saw, and how long a restart took."""
-    rows = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way to disturb nerve, again and again: what the watcher saw, and how many seconds each time took."""
+
+    way: str
+    events: int
+    replaced: int
+    gaps: int
+    seconds: list[float]
+
+
+def restart(registry: ZooKeeperUrl, times: int) -> Iterator[Way]:
+    """Disturb a nerve in each way so many times."""
     for name, act in (("stop, on_stop: leave", _stop), ("kill -9", _kill), ("edit of a weight", _edit)):
         with closing(NerveHost(registry)) as host, closing(_Closing(Recorder(registry))) as watcher:
             host.define(SERVICES, {"type": "tcp", "interval": "1s"})
@@ -31,17 +41,13 @@ def restart(registry: ZooKeeperUrl, times: int) -> list[dict[str, Any]]:
                 began = time.monotonic()
                 act(host, number)
                 seconds.append(time.monotonic() - began)
-            rows.append(
-                {
-                    "way": name,
-                    "times": times,
-                    "events": len(watcher.recorder.heard()) - before,
-                    "replaced": deletions(watcher.recorder),
-                    "gaps": len(gaps(watcher.recorder)),
-                    "seconds": seconds,
-                }
+            yield Way(
+                way=name,
+                events=len(watcher.recorder.heard()) - before,
+                replaced=deletions(watcher.recorder),
+                gaps=len(gaps(watcher.recorder)),
+                seconds=seconds,
             )
-    return rows
 
 
 class _Closing:

@@ -2,8 +2,11 @@
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.bench.figures import Figure
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -17,6 +20,13 @@ class Cost:
     threads: int
     descriptors: int
     cpu_seconds: float
+
+    def figures(self, name: str, size: str, *, headline: bool = False) -> Iterator[Figure]:
+        """All but the CPU, of the process with this name."""
+        yield Figure(name=f"RSS of {name}", size=size, unit="MB", samples=[self.rss], headline=headline)
+        yield Figure(name=f"PSS of {name}", size=size, unit="MB", samples=[self.pss])
+        yield Figure(name=f"threads of {name}", size=size, unit="", samples=[self.threads])
+        yield Figure(name=f"descriptors of {name}", size=size, unit="", samples=[self.descriptors])
 
 
 def cost(pid: int) -> Cost:

@@ -1,15 +1,15 @@
-"""`make bench-series`: what an hour of requests costs synapse in memory, what counting one costs, and how soon a tap
-shows it. Each load runs in a process of its own, over every frame of an hour; `growth` is what its RSS grew by."""
+"""What an hour of requests costs synapse in memory, what counting one costs, and how soon a tap shows it.
 
-import argparse
+python -m tests.bench.series [--loads ordinary,wide,many,hostile]
+"""
+
 import json
 import os
-import platform
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 
@@ -17,18 +17,27 @@ from synapse.telemetry import query
 from synapse.telemetry.frames import FRAME_SECONDS, By
 from synapse.telemetry.query import Present, Scope
 from synapse.telemetry.request import Request
-from synapse.telemetry.series import FRAMES, KEPT_LIMIT, Series
-from synapse.telemetry.tally import CELLS_LIMIT, SERVICES_LIMIT
+from synapse.telemetry.series import FRAMES, Series
 from synapse.telemetry.taps import Filter, Taps
 from synapse.telemetry.templates import Templates
+from tests.bench.figures import Figure, Part
 from tests.bench.process import cost
+from tests.bench.run import main
 from tests.support.told import PLAIN
 
-LIMIT_MB = 64.0
-"""What is kept, what is being counted, the samples of paths, and what packing takes for a moment."""
-
 TEMPLATES = ("/users/{id}", "/users/{id}/orders/{order}", "/static/*", "/search")
-PER_FRAME = 2000
+_CHILD = "child"
+_UNITS = {
+    "growth": "MB",
+    "kept": "MB",
+    "cells": "",
+    "requests folded": "",
+    "details of the last": "min",
+    "to count a request": "µs",
+    "to end a frame, at most": "ms",
+    "to ask for a minute": "ms",
+    "to ask for all instances of an hour": "ms",
+}
 
 
 def ordinary() -> Iterator[Request]:
@@ -77,43 +86,42 @@ def _request(number: int, **changes: str) -> Request:
     return replace(PLAIN, total_ms=(1, 2, 3, 8, 40)[number % 5], **changes)  # type: ignore[arg-type]
 
 
-def measure(name: str) -> dict[str, float]:
-    """One load for an hour, in this process."""
+def measure(name: str, per_frame: int) -> list[float]:
+    """One load for an hour, in this process; in the order of `_UNITS`."""
     load = LOADS[name]()
-    first = list(islice(load, PER_FRAME))
+    first = list(islice(load, per_frame))
     before = cost(os.getpid()).rss
-    series, seconds, closing = Series(0.0), 0.0, 0.0
-    series.templates = dict.fromkeys(("web", *(f"service-{number}" for number in range(20))), Templates(TEMPLATES))
+    hour, seconds, closing = Series(0.0), 0.0, 0.0
+    hour.templates = dict.fromkeys(("web", *(f"service-{number}" for number in range(20))), Templates(TEMPLATES))
     for frame in range(FRAMES + 3):
-        batch = list(islice(load, PER_FRAME)) if frame else first
+        batch = list(islice(load, per_frame)) if frame else first
         began = time.process_time()
-        series.add(batch, frame * FRAME_SECONDS + 5.0)
+        hour.add(batch, frame * FRAME_SECONDS + 5.0)
         seconds += time.process_time() - began
         began = time.process_time()
-        series.advance(frame * FRAME_SECONDS + 10.0)
+        hour.advance(frame * FRAME_SECONDS + 10.0)
         closing = max(closing, time.process_time() - began)
-    limits = series.limits()
-    grown = cost(os.getpid()).rss - before
-    return {
-        "growth_mb": grown,
-        "kept_mb": limits.bytes / 2**20,
-        "cells": limits.cells,
-        "folded": limits.folded,
-        "hours_of_details": series.window(3600, "instance").covered / 3600,
-        "us_per_request": seconds / (FRAMES + 3) / PER_FRAME * 1e6,
-        "ms_per_closing": closing * 1e3,
-        "ms_per_minute_asked": _asked(series, 60, "service"),
-        "ms_per_hour_asked": _asked(series, 3600, "instance"),
-    }
+    limits = hour.limits()
+    return [
+        cost(os.getpid()).rss - before,
+        limits.bytes / 2**20,
+        limits.cells,
+        limits.folded,
+        hour.window(3600, "instance").covered / 60,
+        seconds / (FRAMES + 3) / per_frame * 1e6,
+        closing * 1e3,
+        _asked(hour, 60, "service"),
+        _asked(hour, 3600, "instance"),
+    ]
 
 
-def _asked(series: Series, seconds: float, by: By) -> float:
+def _asked(hour: Series, seconds: float, by: By) -> float:
     began = time.process_time()
-    query.rows(series.window(seconds, by), Scope(by=by), Present())
+    query.rows(hour.window(seconds, by), Scope(by=by), Present())
     return (time.process_time() - began) * 1e3
 
 
-def tap_delays(count: int = 200) -> list[float]:
+def tap_delays(count: int) -> list[float]:
     """From the feed's thread to who waits for a tap, in milliseconds, sorted."""
     taps, delays = Taps(), []
     name = taps.open(Filter(service="web"), 1000)
@@ -134,39 +142,33 @@ def tap_delays(count: int = 200) -> list[float]:
     return sorted(delays)
 
 
-def main() -> None:
-    """All loads, or one with `--load`, whose figures are then JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--load", choices=sorted(LOADS))
-    chosen = parser.parse_args().load
-    if chosen is not None:
-        print(json.dumps(measure(chosen)))
-        return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(
-        f"limits: {KEPT_LIMIT / 2**20:.0f} MB kept, {CELLS_LIMIT} cells and {SERVICES_LIMIT} services in 10 s; "
-        f"an hour is {FRAMES} frames, {PER_FRAME} requests in each"
-    )
-    for name, load in LOADS.items():
-        output = subprocess.run(
-            [sys.executable, "-m", __spec__.name, "--load", name], check=True, capture_output=True, text=True
-        )
-        figures = json.loads(output.stdout)
-        verdict = "under" if figures["growth_mb"] <= LIMIT_MB else "OVER"
-        print(f"\n{name}: {load.__doc__}")
-        print(
-            f"  memory: {figures['growth_mb']:.1f} MB grown ({verdict} the limit of {LIMIT_MB:.0f} MB), "
-            f"{figures['kept_mb']:.1f} MB kept; details of {figures['hours_of_details'] * 60:.0f} minutes; "
-            f"{figures['cells']:.0f} cells now, {figures['folded']:.0f} requests folded"
-        )
-        print(
-            f"  time: {figures['us_per_request']:.1f} µs a request, {figures['ms_per_closing']:.0f} ms at most to end "
-            f"a frame; to ask for the last minute {figures['ms_per_minute_asked']:.0f} ms, for all instances of an "
-            f"hour {figures['ms_per_hour_asked']:.0f} ms"
-        )
-    delays = tap_delays()
-    print(f"\ntap: shown {delays[len(delays) // 2]:.2f} ms (p99 {delays[-3]:.2f} ms) after the feed told of it")
+def series(
+    *, loads: Sequence[str] = ("ordinary", "wide", "many", "hostile"), per_frame: int = 2000, taps: int = 200
+) -> Iterator[Figure]:
+    """An hour of requests in synapse's memory, in frames of 10 s, each load in a process of its own: `ordinary` is 20
+    services with 10 instances, 4 routes and 5 callers each; `wide` one service with 10,000 paths, 1,000 instances and
+    100 callers; `many` 1,000 services; `hostile` new names in each request. Growth is that of RSS. A tap is a question
+    for requests as they end."""
+    size = f"{per_frame} requests in each of {FRAMES} frames"
+    for name in loads:
+        command = [sys.executable, "-m", __spec__.name, _CHILD, name, str(per_frame)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True)
+        for (what, unit), figure in zip(_UNITS.items(), json.loads(output.stdout), strict=True):
+            yield Figure(name=f"{name}: {what}", size=size, unit=unit, samples=[figure])
+    yield Figure(name="a tap shows a request", size=f"{taps} requests", unit="ms", samples=tap_delays(taps))
 
+
+PARTS = (
+    Part(
+        program="series",
+        title="An hour of requests in memory",
+        measure=series,
+        quick={"loads": ("ordinary",), "per_frame": 20, "taps": 5},
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == [_CHILD]:
+        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
+    else:
+        main(PARTS)

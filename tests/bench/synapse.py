@@ -1,287 +1,203 @@
 """What synapse costs and how soon it follows, on a real ZooKeeper and a real HAProxy.
 
-    python -m tests.bench.synapse cold [--services 100] [--instances 10]
+    python -m tests.bench.synapse cold [--services 100,1000] [--instances 10]
     python -m tests.bench.synapse change [--services 1000] [--instances 10] [--changes 50]
-    python -m tests.bench.synapse churn [--services 100] [--instances 10] [--rate 5] [--seconds 60]
-    python -m tests.bench.synapse deploy [--instances 10] [--requests 100000]
+    python -m tests.bench.synapse churn [--services 100] [--instances 10] [--rate 5] [--seconds 30]
+    python -m tests.bench.synapse deploy [--instances 10] [--requests 50000]
 
-Without a command all of them run, each with its defaults, and `cold` a second time at 1000 services.
+Without a command all of them run.
 """
 
-import argparse
-import os
-import platform
 import random
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kazoo.client import KazooClient
 
-from smartstack.forms import ZooKeeperUrl
-from smartstack.instance import Instance, encode, node_name
-from synapse.haproxy.errors import HAProxyAway
+from smartstack.instance import encode, node_name
+from tests.bench.figures import Figure, Part
+from tests.bench.fleet import LISTEN, define, fleet, path, reloads, serving, until, watcher_requests
 from tests.bench.process import cost
+from tests.bench.run import main
+from tests.support.clients import LoadClient
 from tests.support.eventually import eventually
-from tests.support.pair import BACKEND_PORT, Host
-from tests.support.zookeeper import LocalServer
+from tests.support.pair import Host
 
-LISTEN = 20_000
-_POLL_SECONDS = 0.002
+IDLE_SECONDS = 10.0
 _LIMIT_SECONDS = 60.0
-_WINDOW = 500
+_CHANGE_SECONDS = 10.0
+_POLL_SECONDS = 0.0005
 
 
-def main() -> None:
-    """Run one of the measurements, or all."""
-    parser = argparse.ArgumentParser(description="what synapse costs and how soon it follows")
-    commands = parser.add_subparsers(dest="command")
-    for name, (_, defaults) in _COMMANDS.items():
-        command = commands.add_parser(name)
-        for option, value in defaults.items():
-            command.add_argument(f"--{option}", type=int, default=value)
-    options = parser.parse_args()
-    print(f"# {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-    if options.command:
-        run, defaults = _COMMANDS[options.command]
-        run(**{option: getattr(options, option) for option in defaults})
-        return
-    for run, defaults in _COMMANDS.values():
-        run(**defaults)
-    cold(services=1000, instances=10)
+def cold(*, services: Sequence[int] = (100, 1000), instances: int = 10) -> Iterator[Figure]:
+    """From the start of synapse's process, with nothing known and no HAProxy, until HAProxy serves every instance of
+    every service; and what synapse took for it."""
+    for count in services:
+        size = f"{count} x {instances}"
+        with fleet(count, instances) as (host, _):
+            host.configure()
+            began = time.monotonic()
+            host.synapse.start(until="/healthz")
+            until(lambda: serving(host) == count * instances, "HAProxy serves every instance")  # noqa: B023
+            seconds = time.monotonic() - began
+            eventually(lambda: host.synapse.get("/readyz").status_code == 200, within=_LIMIT_SECONDS)
+            used, asked = cost(host.synapse.pid), watcher_requests(host)
+        yield Figure(name="until HAProxy serves all", size=size, unit="s", samples=[seconds], headline=True)
+        yield Figure(name="CPU of synapse", size=size, unit="s", samples=[used.cpu_seconds])
+        yield Figure(name="RSS of synapse", size=size, unit="MB", samples=[used.rss])
+        yield Figure(name="requests to ZooKeeper", size=size, unit="", samples=[asked])
 
 
-def cold(services: int, instances: int) -> None:
-    """From the start of the process until HAProxy serves every instance."""
-    with _fleet(services, instances) as (host, _):
-        host.configure()
-        began = time.monotonic()
-        host.synapse.start(until="/healthz")
-        _until(lambda: _serving(host) == services * instances, "HAProxy serves every instance")
-        seconds = time.monotonic() - began
-        eventually(lambda: host.synapse.get("/readyz").status_code == 200, within=_LIMIT_SECONDS)
-        used = cost(host.synapse.pid)
-        print(
-            f"cold start, {services} x {instances}: {seconds:.2f} s until HAProxy serves all, "
-            f"CPU {used.cpu_seconds:.2f} s, RSS {used.rss:.1f} MB, {used.threads} threads, "
-            f"{_requests(host)} ZooKeeper requests"
-        )
-
-
-def change(services: int, instances: int, changes: int) -> None:
-    """What one changed instance costs among many."""
-    with _fleet(services, instances) as (host, client):
+def change(*, services: int = 1000, instances: int = 10, changes: int = 50) -> Iterator[Figure]:
+    """What it costs when one instance among many leaves or comes back, as a mean of changes one after the other; and
+    what synapse uses while nothing changes."""
+    size = f"{services} x {instances}, mean of {changes}"
+    with fleet(services, instances) as (host, client):
         host.start()
-        _until(lambda: _serving(host) == services * instances, "HAProxy serves every instance")
-        _quiet(host)
-        counts = _counts(host)
-        before = cost(host.synapse.pid)
+        until(lambda: serving(host) == services * instances, "HAProxy serves every instance")
+        _quiet()
+        before = _counts(host)
         for number in range(changes):
-            name = f"web{random.Random(number).randrange(services)}"
-            instance = Instance(host=host.instance(1).host, port=BACKEND_PORT, name="host-1", weight=number % 50 + 1)
-            client.set(f"{_path(host, name)}/{node_name(instance)}", encode(instance))
-            wanted = instance.weight
-            _until(lambda name=name, wanted=wanted: wanted in host.members(name).values(), "the weight shows")  # type: ignore[misc]
-        _quiet(host)
-        after, now = cost(host.synapse.pid), _counts(host)
-        print(f"one change among {services} x {instances}, mean of {changes}:")
-        print(f"  CPU of synapse     {(after.cpu_seconds - before.cpu_seconds) / changes * 1000:6.2f} ms")
-        for what, count in now.items():
-            print(f"  {what:<18} {(count - counts[what]) / changes:6.2f}")
-        requests = _counts(host)
-        idle_from = cost(host.synapse.pid)
-        time.sleep(30)
-        idle_until, later = cost(host.synapse.pid), _counts(host)
-        print(
-            f"  30 s without a change: CPU {(idle_until.cpu_seconds - idle_from.cpu_seconds) * 1000:.0f} ms, "
-            + ", ".join(f"{count - requests[what]:.0f} {what}" for what, count in later.items())
-        )
+            _toggle(host, client, services, instances, number)
+        _quiet()
+        for (what, unit), each in _since(host, before).items():
+            headline = what == "CPU of synapse"
+            yield Figure(name=what, size=size, unit=unit, samples=[each / changes], headline=headline)
+        before = _counts(host)
+        time.sleep(IDLE_SECONDS)
+        size = f"{services} x {instances}, {IDLE_SECONDS:g} s"
+        for (what, unit), each in _since(host, before).items():
+            yield Figure(name=f"{what} without a change", size=size, unit=unit, samples=[each])
 
 
-def churn(services: int, instances: int, rate: int, seconds: int) -> None:
-    """Changes at a steady rate under load: instances leave and come back; how soon it shows, and what fails."""
-    with _fleet(services, instances) as (host, client):
+def churn(*, services: int = 100, instances: int = 10, rate: int = 5, seconds: int = 30) -> Iterator[Figure]:
+    """Instances leave and come back at a steady rate under load: how soon HAProxy shows it, and what fails."""
+    size = f"{services} x {instances}, {rate} changes/s for {seconds} s"
+    with fleet(services, instances) as (host, client):
         host.start()
-        _until(lambda: _serving(host) == services * instances, "HAProxy serves every instance")
-        clients = [host.client(LISTEN + number, keep_alive=number % 2 == 0, rate=100) for number in range(6)]
+        until(lambda: serving(host) == services * instances, "HAProxy serves every instance")
+        clients = [host.client(LISTEN + each, keep_alive=each % 2 == 0, rate=100) for each in range(min(6, services))]
         for each in clients:
             each.__enter__()
-        reloads = _reloads(host)
-        added: list[float] = []
-        removed: list[float] = []
+        before = reloads(host)
+        ms: dict[bool, list[float]] = {True: [], False: []}
         due = time.monotonic()
-        changes = rate * seconds // 2 * 2
-        for number in range(changes):
+        for number in range(rate * seconds // 2 * 2):
             time.sleep(max(0.0, due - time.monotonic()))
             due += 1 / rate
-            name = f"web{random.Random(number // 2).randrange(services)}"
-            host_number = random.Random(number // 2 + 1_000_000).randrange(instances) + 1
-            instance = host.instance(host_number)
-            path = f"{_path(host, name)}/{node_name(instance)}"
-            present = number % 2 == 1
-            began = time.perf_counter()
-            if present:
-                client.create(path, encode(instance), ephemeral=True)
-            else:
-                client.delete(path)
-            while (instance.address in host.members(name)) is not present:
-                if time.perf_counter() - began > 10:
-                    sys.exit(f"{instance.address} of {name} did not {'come' if present else 'go'} within 10 s")
-                time.sleep(_POLL_SECONDS / 4)
-            (added if present else removed).append(time.perf_counter() - began)
-        for each in clients:
-            each.stop()
-        failures = [failure.reason for each in clients for failure in each.failures]
-        asked = sum(each.requests for each in clients)
-        print(f"churn, {rate} changes a second for {seconds} s, {services} x {instances}, under load:")
-        print(f"  added    {_row(added)}")
-        print(f"  removed  {_row(removed)}")
-        print(f"  {asked} requests, {len(failures)} failed {failures[:3]}; {_reloads(host) - reloads:.0f} reloads")
+            present, took = _toggle(host, client, services, instances, number)
+            ms[present].append(took)
+        yield Figure(name="added, under load", size=size, unit="ms", samples=ms[True])
+        yield Figure(name="removed, under load", size=size, unit="ms", samples=ms[False])
+        yield from _seen(clients, size)
+        yield Figure(name="reloads of HAProxy", size=size, unit="", samples=[reloads(host) - before])
 
 
-def deploy(instances: int, requests: int) -> None:
-    """A rolling deploy: each instance is drained by its nerve, stopped, started and comes back, under load."""
-    server = LocalServer()
-    server.start()
-    host = Host(ZooKeeperUrl(hosts=server.hosts, root="/smartstack"))
-    try:
-        host.define("web", LISTEN)
+def deploy(*, instances: int = 10, requests: int = 50_000) -> Iterator[Figure]:
+    """A rolling deploy under load, again and again until so many requests were sent: each instance is drained by its
+    nerve, stopped, started, and comes back."""
+    with fleet(0, 0) as (host, _):
+        define(host, "web", LISTEN)
         for number in range(1, instances + 1):
             drain = {"settle": "1s", "timeout": "10s"}
             host.nerve(number, {"web": {}}, drain=drain).start()
         host.start()
-        _until(lambda: len(host.members("web")) == instances, "every instance is served")
-        reloads = _reloads(host)
-        # In processes of their own, so that they do not slow each other down.
+        until(lambda: len(host.members("web")) == instances, "every instance is served")
+        before = reloads(host)
         clients = [host.client(LISTEN, keep_alive=keep_alive, rate=4000) for keep_alive in (True, False)]
-        began = time.monotonic()
         for each in clients:
             each.__enter__()
-        rounds = 0
-        while rounds == 0 or sum(each.requests for each in clients) < requests:
-            rounds += 1
+        seconds: list[float] = []
+        while not seconds or sum(each.requests for each in clients) < requests:
             for number in range(1, instances + 1):
+                began = time.monotonic()
                 _replace(host, number)
-        for each in clients:
-            each.stop()
-        failures = [failure.reason for each in clients for failure in each.failures]
-        print(
-            f"rolling deploy of {instances} instances, {rounds} times in {time.monotonic() - began:.0f} s: "
-            f"{clients[0].requests} requests with keep-alive, {clients[1].requests} with new connections, "
-            f"{len(failures)} failed {failures[:3]}; {_reloads(host) - reloads:.0f} reloads"
-        )
-    finally:
-        host.close()
-        server.dispose()
+                seconds.append(time.monotonic() - began)
+        size = f"{instances} instances, {len(seconds)} replaced"
+        yield Figure(name="one instance replaced", size=size, unit="s", samples=seconds)
+        yield from _seen(clients, size)
+        yield Figure(name="reloads of HAProxy", size=size, unit="", samples=[reloads(host) - before])
+
+
+def _toggle(host: Host, client: KazooClient, services: int, instances: int, number: int) -> tuple[bool, float]:
+    """Take an instance out of the registry, or at an odd `number` put back the one that was taken out before, and wait
+    until HAProxy follows; whether it is there now, and how many ms it took."""
+    name = f"web{random.Random(number // 2).randrange(services)}"
+    instance = host.instance(random.Random(number // 2 + 1_000_000).randrange(instances) + 1)
+    node, present = f"{path(name)}/{node_name(instance)}", number % 2 == 1
+    began = time.perf_counter()
+    if present:
+        client.create(node, encode(instance), ephemeral=True)
+    else:
+        client.delete(node)
+    what = f"{instance.address} of {name} {'comes' if present else 'goes'}"
+    until(lambda: (instance.address in host.members(name)) is present, what, _CHANGE_SECONDS, _POLL_SECONDS)
+    return present, 1000 * (time.perf_counter() - began)
+
+
+def _seen(clients: Sequence[LoadClient], size: str) -> Iterator[Figure]:
+    """Stop the clients; what they sent, and what failed of it."""
+    for each in clients:
+        each.stop()
+    failures = [failure.reason for each in clients for failure in each.failures]
+    if failures:
+        print(f"failed: {failures[:3]}", file=sys.stderr)
+    yield Figure(name="requests", size=size, unit="", samples=[sum(each.requests for each in clients)])
+    yield Figure(name="failed requests", size=size, unit="", samples=[len(failures)], headline=True)
 
 
 def _replace(host: Host, number: int) -> None:
     """Drain, stop, start one instance, as a deploy does."""
     nerve, instance = host.nerves[number], host.instance(number)
-    path = str(nerve.configuration)
-    _nerve("drain", "web", "-c", path, "--wait", "--reason", "deploy")
+    file = str(nerve.configuration)
+    _nerve("drain", "web", "-c", file, "--wait", "--reason", "deploy")
     host.backends.close(instance.host, instance.port)
     host.backends.open(instance.host, instance.port)
-    _nerve("undrain", "web", "-c", path)
-    _until(lambda: host.members("web").get(instance.address, 0) > 0, f"instance {number} is back")
+    _nerve("undrain", "web", "-c", file)
+    until(lambda: host.members("web").get(instance.address, 0) > 0, f"instance {number} is back")
 
 
 def _nerve(*arguments: str) -> None:
     program = str(Path(sys.executable).parent / "nerve")
     done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"nerve {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        raise RuntimeError(f"nerve {' '.join(arguments)}: {done.stdout}{done.stderr}")
 
 
-@contextmanager
-def _fleet(services: int, instances: int) -> Iterator[tuple[Host, KazooClient]]:
-    """A host with so many services of so many instances in a real ZooKeeper; synapse is not started yet."""
-    server = LocalServer()
-    server.start()
-    host = Host(ZooKeeperUrl(hosts=server.hosts, root="/smartstack"))
-    host.settings["haproxy"] = {"reload_interval": "100ms", "maxconn": 2000}
-    client = KazooClient(hosts=server.hosts, timeout=30)
-    client.start()
-    try:
-        found = [host.instance(number) for number in range(1, instances + 1)]
-        creates = []
-        for service in range(services):
-            host.define(f"web{service}", LISTEN + service)
-            client.ensure_path(_path(host, f"web{service}"))
-            for instance in found:
-                place = f"{_path(host, f'web{service}')}/{node_name(instance)}"
-                creates.append(client.create_async(place, encode(instance), ephemeral=True))
-                if len(creates) >= _WINDOW:
-                    creates.pop(0).get(timeout=30)
-        for create in creates:
-            create.get(timeout=30)
-        yield host, client
-    finally:
-        client.stop()
-        client.close()
-        host.close()
-        server.dispose()
-
-
-def _path(host: Host, service: str) -> str:
-    assert isinstance(host.registry, ZooKeeperUrl)
-    return f"{host.registry.root}/services/{service}"
-
-
-def _serving(host: Host) -> int:
-    try:
-        backends = host.runtime.servers()
-    except HAProxyAway:
-        return 0
-    return sum(slot.serves for slots in backends.values() for slot in slots)
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + _LIMIT_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit(f"not within {_LIMIT_SECONDS:g} s: {what}")
-        time.sleep(_POLL_SECONDS)
-
-
-def _quiet(host: Host) -> None:
-    """Wait until the file has followed."""
+def _quiet() -> None:
+    """The file follows what was changed at run time a little later; that belongs to the change."""
     time.sleep(2)
 
 
-def _counts(host: Host) -> Mapping[str, float]:
+def _counts(host: Host) -> Mapping[tuple[str, str], float]:
+    """What synapse has done so far, with the units."""
     return {
-        "ZooKeeper requests": float(_requests(host)),
-        "runtime commands": sum(host.synapse.metrics("synapse_runtime_commands_total", result="done")),
-        "file writes": host.synapse.metric("synapse_haproxy_config_writes_total", result="done"),
-        "reloads": _reloads(host),
-        "turns of the loop": host.synapse.metric("synapse_cycles_total"),
+        ("CPU of synapse", "ms"): 1000 * cost(host.synapse.pid).cpu_seconds,
+        ("requests to ZooKeeper", ""): float(watcher_requests(host)),
+        ("runtime commands", ""): sum(host.synapse.metrics("synapse_runtime_commands_total", result="done")),
+        ("file writes", ""): host.synapse.metric("synapse_haproxy_config_writes_total", result="done"),
+        ("reloads of HAProxy", ""): reloads(host),
+        ("turns of the loop", ""): host.synapse.metric("synapse_cycles_total"),
     }
 
 
-def _requests(host: Host) -> int:
-    return int(host.synapse.status()["registry"]["counters"]["requests"])
+def _since(host: Host, before: Mapping[tuple[str, str], float]) -> Mapping[tuple[str, str], float]:
+    return {what: count - before[what] for what, count in _counts(host).items()}
 
 
-def _reloads(host: Host) -> float:
-    return sum(host.synapse.metrics("synapse_haproxy_reloads_total", result="done"))
+def _part(title: str, measure: Callable[..., Iterator[Figure]], **quick: object) -> Part:
+    return Part(program="synapse", title=title, measure=measure, quick=quick)
 
 
-def _row(seconds: list[float]) -> str:
-    cuts = statistics.quantiles(seconds, n=100)
-    return f"p50 {cuts[49] * 1000:6.1f} ms   p99 {cuts[98] * 1000:6.1f} ms   max {max(seconds) * 1000:6.1f} ms"
-
-
-_COMMANDS: Mapping[str, tuple[Callable[..., None], Mapping[str, int]]] = {
-    "cold": (cold, {"services": 100, "instances": 10}),
-    "change": (change, {"services": 1000, "instances": 10, "changes": 50}),
-    "churn": (churn, {"services": 100, "instances": 10, "rate": 5, "seconds": 60}),
-    "deploy": (deploy, {"instances": 10, "requests": 100_000}),
-}
+PARTS = (
+    _part("A cold start of synapse", cold, services=(5,), instances=3),
+    _part("One change among many", change, services=5, instances=3, changes=5),
+    _part("Churn under load", churn, services=5, instances=3, seconds=3),
+    _part("A rolling deploy", deploy, instances=2, requests=1000),
+)
 
 if __name__ == "__main__":
-    main()
+    main(PARTS)
