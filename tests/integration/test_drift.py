@@ -213,7 +213,7 @@ def test_a_second_haproxy_on_our_port_is_told(served: Host) -> None:
 @contextmanager
 def suspended(host: Host) -> Iterator[None]:
     """synapse sees nothing of what is done in this block until it is over."""
-    os.kill(host.synapse.pid, signal.SIGSTOP)
+    host.synapse.suspend()
     try:
         yield
     finally:

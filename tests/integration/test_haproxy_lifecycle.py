@@ -61,7 +61,7 @@ def nothing_runs(host: Host) -> bool:
 @contextmanager
 def suspended(host: Host) -> Iterator[None]:
     """synapse sees nothing of what is done in this block until it is over."""
-    os.kill(host.synapse.pid, signal.SIGSTOP)
+    host.synapse.suspend()
     try:
         yield
     finally:

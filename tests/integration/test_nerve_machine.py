@@ -404,7 +404,7 @@ def test_a_nerve_that_was_asleep_is_back_with_its_new_session(zookeeper_url: Zoo
         begin(machine, "web", "api")
         eventually(lambda: machine.sees("web", "api"))
         session = machine.nerve.status()["registry"]["session"]
-        machine.nerve.send(signal.SIGSTOP)
+        machine.nerve.suspend()
         eventually(lambda: not machine.sees("web") and not machine.sees("api"))
         machine.nerve.send(signal.SIGCONT)
         eventually(lambda: machine.nerve.status()["registry"]["session"] != session)

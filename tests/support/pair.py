@@ -77,6 +77,14 @@ class Daemon:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def suspend(self) -> None:
+        """Stop it in its tracks, and wait until none of its threads runs any more. SIGCONT lets it go on."""
+        self.send(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.pid}/task")
+        eventually(
+            lambda: all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads.iterdir())
+        )
+
     def wait(self, within: float = 10.0) -> int:
         """Wait for its end; its exit code."""
         assert self._process is not None
