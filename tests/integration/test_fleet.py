@@ -1,11 +1,9 @@
 """A fleet: three synapses on addresses of their own, whose services call each other, seen from any of them."""
 
-import io
 import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
@@ -13,10 +11,10 @@ import pytest
 import requests
 
 from nerve.cleaning import PARENTS
-from smartstack.command import run_command
 from smartstack.forms import RegistryUrl
 from smartstack.registry import open_surveyor
 from synapse.cli import cli
+from tests.support.commands import run_here
 from tests.support.eventually import eventually
 from tests.support.pair import Host
 from tests.support.stage import Client
@@ -83,11 +81,9 @@ def fleet() -> Iterator[Fleet]:
 
 def synapse(host: Host, *arguments: str) -> str:
     """What a command prints on a host."""
-    printed = io.StringIO()
-    with redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-        run_command(cli, [*arguments, "-c", str(host.directory / "synapse.yaml")])
-    assert ended.value.code == 0
-    return printed.getvalue()
+    code, printed, _ = run_here(cli, *arguments, "-c", str(host.directory / "synapse.yaml"))
+    assert code == 0
+    return printed
 
 
 def asked(host: Host, *arguments: str) -> str:
@@ -179,7 +175,7 @@ def test_who_hangs_is_named_and_the_others_are_shown(fleet: Fleet) -> None:
     """Within the time-out, and with what it did say before nowhere in the figures."""
     hung = fleet.hosts[1]
     eventually(partial(sees_every_edge, fleet, fleet.hosts[0]), within=10)
-    hung.synapse.send(signal.SIGSTOP)
+    hung.synapse.suspend()
     try:
         began = time.monotonic()
         answer = told(fleet.hosts[0], "edges")

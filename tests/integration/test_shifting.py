@@ -2,32 +2,29 @@
 reloaded for it."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from smartstack.instance import encode, node_name
 from smartstack.registry.protocol import NodeId
+from synapse.cli import cli
 from synapse.haproxy.maps import LiveMap
 from synapse.live_map import CALLER_KEY
 from synapse.switches import Live
+from tests.support.commands import run_here
 from tests.support.eventually import eventually
 from tests.support.pair import BACKEND_PORT, CHECK, Host
 from tests.support.stage import PORT, Client
 
-SYNAPSE = str(Path(sys.executable).parent / "synapse")
 USERS = [f"user-{number}" for number in range(500)]
 SUBSET = {"canary": {"where": {"version": "canary"}}}
 
 
 def synapse(host: Host, *arguments: str, code: int = 0) -> str:
     """What a subcommand with this host's configuration prints, or says when it fails."""
-    command = [SYNAPSE, *arguments, "-c", str(host.directory / "synapse.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd="/")
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
+    ended, output, errors = run_here(cli, *arguments, "-c", str(host.directory / "synapse.yaml"))
+    assert ended == code, errors
+    return output if code == 0 else errors
 
 
 def define(host: Host, *, subsets: Any = SUBSET, **proxy: Any) -> None:

@@ -3,7 +3,6 @@
 import json
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from nerve.cli import cli
 from smartstack.forms import DirectoryUrl, RegistryUrl, ZooKeeperUrl
 from smartstack.registry import open_reader
 from smartstack.registry.protocol import Listing
 from tests.support.backends import Backends
+from tests.support.commands import run_here
 from tests.support.pair import Daemon
 from tests.support.zookeeper import ControlledServer
 
@@ -100,8 +101,7 @@ class Machine:
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
         """Run a `nerve` command to its end: exit code, output, errors."""
-        done = subprocess.run([NERVE, *arguments], capture_output=True, text=True, timeout=30, check=False)
-        return done.returncode, done.stdout, done.stderr
+        return run_here(cli, *arguments)
 
     def close(self) -> None:
         """End everything and leave nothing behind."""
