@@ -14,8 +14,8 @@ from tests.support.eventually import eventually
 from tests.support.pair import BACKEND_PORT, Host
 from tests.support.zookeeper import ControlledServer
 
-OUTAGE_SECONDS = 60.0
-"""Many times the session time-out of 4 s."""
+OUTAGE_SECONDS = 20.0
+"""Several times the session time-out of 4 s: who waits longer and longer between two attempts comes back too late."""
 
 
 def owner(client: KazooClient, host: Host, number: int) -> str | None:
@@ -32,10 +32,10 @@ def owned_by_its_nerve(client: KazooClient, host: Host, number: int) -> bool:
 
 
 @pytest.mark.timeout(180)
-def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: ControlledServer) -> None:
-    """ZooKeeper is gone for 60 s. No instance leaves HAProxy meanwhile or when it comes back, no request fails, the
-    registrations that are there afterwards belong to sessions that live, and what changed meanwhile is picked up: an
-    instance that came, one that died, a weight."""
+def test_a_long_time_without_zookeeper(fragile_host: Host, own_zookeeper: ControlledServer) -> None:
+    """ZooKeeper is gone for much longer than a session lasts. No instance leaves HAProxy meanwhile or when it comes
+    back, no request fails, the registrations that are there afterwards belong to sessions that live, and what changed
+    meanwhile is picked up: an instance that came, one that died, a weight."""
     host = fragile_host
     host.define("web", 3210)
     for number in (1, 2, 3):
@@ -58,7 +58,7 @@ def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: Controlle
                 pytest.fail(f"after {time.monotonic() - began:.1f} s HAProxy has {host.members('web')}")
             return time.monotonic() - began >= OUTAGE_SECONDS
 
-        eventually(nothing_is_lost, within=OUTAGE_SECONDS + 5)
+        eventually(nothing_is_lost, within=OUTAGE_SECONDS + 30)
         own_zookeeper.start()
 
         def caught_up() -> bool:
@@ -67,7 +67,7 @@ def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: Controlle
                 pytest.fail(f"an instance that lives disappeared when ZooKeeper came back: {members}")
             return members == {address[1]: 32, address[2]: 64, address[4]: 64}
 
-        eventually(caught_up, within=15)
+        eventually(caught_up, within=30)
         client = own_zookeeper.client()
         try:
             for number in (1, 2, 4):
@@ -78,7 +78,7 @@ def test_a_minute_without_zookeeper(fragile_host: Host, own_zookeeper: Controlle
             client.close()
         eventually(lambda: host.told("web")["origin"] == "listing")
         eventually(lambda: clients[0].answers[address[4]])
-        assert_none_failed(clients, at_least=1000)
+        assert_none_failed(clients, at_least=400)
     assert host.haproxy() == before
     assert host.synapse.metric("synapse_haproxy_reloads_total", result="done") == 0
 
