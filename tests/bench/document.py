@@ -16,9 +16,9 @@ _HEAD = f"""\
 # How fast, and how much it takes
 
 Each table was written by a program from what it measured, and stands below the command that repeats it. `make bench`
-runs all of them; with `ARGS="--json docs/performance"` it keeps what it sees, and `{COMMAND}` writes
-this page and the README's table from that. Another machine, or one that has other work to do, has other figures: compare
-what stands in one table.
+runs all of them; with `ARGS="--json docs/performance"` it keeps what it sees, and `{COMMAND}` makes
+this page and the README's table of that. Another machine, or one that has other work to do, has other figures: compare
+those of one table.
 
 A figure is the median of its samples. Where there is more than one, the least and the largest stand beside it, and from
 100 samples on the 99th percentile.
