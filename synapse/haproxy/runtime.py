@@ -27,6 +27,9 @@ from synapse.proxy import Load, Slot
 ANSWER_SECONDS = 5.0
 """How long an answer may take; 10,000 servers take 9 ms."""
 
+ANSWER_LIMIT = 64 * 1_048_576
+"""Most bytes of an answer: the state of 10,000 servers takes about one MB."""
+
 _MASTER_SECONDS = 2.0
 """The master has little to do; one that is stopped must not hold up what is done at run time."""
 
@@ -170,7 +173,12 @@ class Runtime:
                 connection.shutdown(socket.SHUT_WR)
                 while chunk := connection.recv(65_536):
                     answer += chunk
-                    connection.settimeout(max(0.001, deadline - self.clock()))
+                    left = deadline - self.clock()
+                    if left <= 0:
+                        raise TimeoutError("timed out: the answer has no end")
+                    if len(answer) > ANSWER_LIMIT:
+                        raise HAProxyAway(f"HAProxy's answer on {path} is over {ANSWER_LIMIT // 1_048_576} MB")
+                    connection.settimeout(left)
         except OSError as error:
             gone = isinstance(error, FileNotFoundError | ConnectionRefusedError)
             why = error.strerror or str(error)
