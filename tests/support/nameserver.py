@@ -1,5 +1,5 @@
 """A real nameserver on loopback, over UDP and TCP, in a child process that a test may suspend. Run as a program, this
-module is that child."""
+module is that child. The tests of a module share one, and each has a new zone at a new port."""
 
 import json
 import os
@@ -29,15 +29,22 @@ Zone = dict[str, Any]
 
 
 class Nameserver:
-    """The server; `zone` is replaced as a whole. `asked` is how often each name was asked for since the start."""
+    """The server; `zone` is replaced as a whole. `asked` is how often each name was asked for since the start, or since
+    `begin`."""
 
     def __init__(self) -> None:
         self._child = subprocess.Popen(
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.port = int(self._line())
-        self.address = f"127.0.0.1:{self.port}"
+        self.begin()
+
+    def begin(self) -> None:
+        """An empty zone that nobody has asked for yet, at a port of its own; whoever asks at the one before it is
+        answered as before."""
         self._zone: Zone = {}
+        self._tell({"begin": True})
+        self.port = int(self._answer)
+        self.address = f"127.0.0.1:{self.port}"
 
     def say(self, **names: Any) -> None:
         """Answer so from now on; names with dots are given with `__` in their place. None: it does not exist."""
@@ -83,12 +90,19 @@ class Nameserver:
         return line
 
 
-@pytest.fixture
-def nameserver() -> Iterator[Nameserver]:
-    """A nameserver with an empty zone."""
+@pytest.fixture(scope="module")
+def _shared_nameserver() -> Iterator[Nameserver]:
     made = Nameserver()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def nameserver(_shared_nameserver: Nameserver) -> Iterator[Nameserver]:
+    """A nameserver with an empty zone."""
+    _shared_nameserver.begin()
+    yield _shared_nameserver
+    _shared_nameserver.resume()
 
 
 class _Server:
@@ -158,17 +172,26 @@ def _serve_tcp(server: _Server, tcp: socket.socket) -> None:
                 connection.sendall(struct.pack("!H", len(answer)) + answer)
 
 
+def _open() -> tuple[_Server, int]:
+    """A server that answers at a free port from now on."""
+    server = _Server()
+    tcp, udp = socket.create_server(("127.0.0.1", 0)), socket.socket(type=socket.SOCK_DGRAM)
+    udp.bind(tcp.getsockname())
+    threading.Thread(target=_serve_udp, args=(server, udp), daemon=True).start()
+    threading.Thread(target=_serve_tcp, args=(server, tcp), daemon=True).start()
+    return server, tcp.getsockname()[1]
+
+
 def _main() -> None:
     server = _Server()
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        udp.bind(tcp.getsockname())
-        threading.Thread(target=_serve_udp, args=(server, udp), daemon=True).start()
-        threading.Thread(target=_serve_tcp, args=(server, tcp), daemon=True).start()
-        print(tcp.getsockname()[1], flush=True)
-        for line in sys.stdin:
-            order = json.loads(line)
-            server.zone = order.get("zone", server.zone)
-            print(json.dumps(server.asked), flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "begin" in order:
+            server, port = _open()
+            print(port, flush=True)
+            continue
+        server.zone = order.get("zone", server.zone)
+        print(json.dumps(server.asked), flush=True)
 
 
 if __name__ == "__main__":
