@@ -2,9 +2,10 @@
 
     python -m tests.lab.client RATE FILE PORT ...
 
-Half of the requests go over connections that are kept, half over new ones. A line is written for each request, as it
-ends: when it was sent (seconds of the monotonic clock), port, seconds that it took, and how it ended: `ok`, `slow` (a
-good answer after more than a second), `refused`, `reset`, `truncated`, `silent` (no answer within 5 s), or a status.
+Half of the requests go over connections that are kept, half over new ones. The file gets these lines, with seconds of
+the monotonic clock: `started`; NUMBER SENT `sent` for each request, and NUMBER SENT TOOK HOW when it has ended: `ok`,
+`slow` (a good answer after more than a second), `refused`, `reset`, `truncated`, `silent` (no answer within 5 s), or a
+status.
 """
 
 import asyncio
@@ -24,13 +25,14 @@ class _Client:
         self._told = told
         self._idle: dict[int, list[_Connection]] = {}
 
-    async def call(self, port: int, *, keep: bool) -> None:
+    async def call(self, number: int, port: int, *, keep: bool) -> None:
         sent = time.monotonic()
+        self._told.write(f"{number} {sent:.3f} sent\n")
         how = await self._ask(port, keep=keep)
         took = time.monotonic() - sent
         if how == "ok" and took > SLOW_SECONDS:
             how = "slow"
-        self._told.write(f"{sent:.3f} {port} {took:.4f} {how}\n")
+        self._told.write(f"{number} {sent:.3f} {took:.4f} {how}\n")
 
     async def _ask(self, port: int, *, keep: bool) -> str:
         connection, idle = None, self._idle.setdefault(port, [])
@@ -74,13 +76,14 @@ async def _run(rate: float, file: str, ports: list[int]) -> None:
     began, number, tasks = time.monotonic(), 0, set()
     with open(file, "a", buffering=1, encoding="ascii") as told:
         client = _Client(told)
+        told.write("started\n")
         while True:
             number += 1
             # After a pause (of the machine, or of this process) the rate is kept, and what was missed is not caught up.
             began = max(began, time.monotonic() - number / rate - 1.0)
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             port = ports[number % len(ports)]
-            task = asyncio.create_task(client.call(port, keep=number // len(ports) % 2 == 0))
+            task = asyncio.create_task(client.call(number, port, keep=number // len(ports) % 2 == 0))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 

@@ -9,7 +9,7 @@ from smartstack.forms import ZooKeeperUrl
 from smartstack.instance import Instance, encode, node_name
 from smartstack.registry import open_writer
 from smartstack.registry.protocol import NodeId, RegistryWriter
-from tests.lab.host import SERVICES
+from tests.lab.grammar import SERVICES
 from tests.lab.network import Network, ip
 from tests.lab.process import Process
 from tests.support.eventually import eventually

@@ -1,5 +1,7 @@
 """Three ZooKeeper servers, each on a host of its own."""
 
+import math
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +34,7 @@ class Server(ZooKeeperServer):
         self.data = directory / "data"
         self.data.mkdir(parents=True)
         self._identity = number
+        self._received = 0
         self._file = directory / "zoo.cfg"
         command = ["java", "-Xmx128m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
         command += ["-Dzookeeper.forceSync=no", "-Dzookeeper.preAllocSize=64", "-Dzookeeper.jmx.log4j.disable=true"]
@@ -49,6 +52,12 @@ class Server(ZooKeeperServer):
         self.data.mkdir(exist_ok=True)
         (self.data / "myid").write_text(f"{self._identity}\n")
 
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if not self.process.running:
+            self.identify()
+            self.process.start()
+
     @property
     def mode(self) -> str:
         """`leader`, `follower`, or "" where it does not serve."""
@@ -57,6 +66,15 @@ class Server(ZooKeeperServer):
                 if line.startswith("Mode: "):
                     return line.removeprefix("Mode: ")
         return ""
+
+    def command(self, word: str, timeout_seconds: float = 2.0) -> str:
+        """As of any server. One that counts anew, as it does after each election, has had one of our commands."""
+        answer = super().command(word, timeout_seconds)
+        if "Received: " in answer:
+            received = self._number("Received:", answer)
+            self._own_commands = 1 if received < self._received else self._own_commands
+            self._received = received
+        return answer
 
 
 class Ensemble:
@@ -75,7 +93,7 @@ class Ensemble:
     def start(self) -> None:
         """Start those that do not run, and wait until all serve."""
         for server in self.servers.values():
-            server.process.start()
+            server.start()
         eventually(lambda: all(each.mode for each in self.servers.values()), within=ELECTION_SECONDS)
 
     def one(self, mode: str) -> Server:
@@ -93,13 +111,26 @@ class Ensemble:
         assert server is not None
         return server
 
-    def requests(self) -> int:
-        """Packets from clients since each server's start, of those that answer."""
-        total = 0
-        for server in self.servers.values():
+    def requests(self) -> dict[str, float]:
+        """Packets from clients since each server's start; NaN where it does not answer."""
+        received = dict.fromkeys(self.servers, math.nan)
+        for name, server in self.servers.items():
             with suppress(OSError, AssertionError):
-                total += server.requests()
-        return total
+                received[name] = server.requests()
+        return received
+
+    def ephemeral(self) -> list[str]:
+        """The paths that belong to a session, as the leader tells. Raises AssertionError where nobody leads."""
+        with suppress(OSError):
+            lines = self.one("leader").command("dump").splitlines()
+            return [line.strip() for line in lines if line.startswith("\t/")]
+        raise AssertionError("ZooKeeper does not answer")
+
+    def renew(self) -> None:
+        """End them and forget their data."""
+        self.stop()
+        for server in self.servers.values():
+            shutil.rmtree(server.data, ignore_errors=True)
 
     def stop(self) -> None:
         """End them."""

@@ -1,7 +1,10 @@
 """One host of the lab: nerve, synapse with its HAProxy, services, and a client, in a namespace and a directory."""
 
 import json
+import math
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +15,9 @@ from typing import Any
 import requests
 
 from synapse.haproxy.proc import processes_with
+from tests.lab.grammar import SERVICES
 from tests.lab.network import Network
 from tests.lab.process import Process
-
-SERVICES = {"web": (8080, 3210), "api": (8081, 3211)}
-"""Where each service's instances listen, and where its clients call."""
 
 RATE = 60.0
 """Requests a second of the client of a host."""
@@ -24,9 +25,16 @@ RATE = 60.0
 SESSION_SECONDS = 4.0
 CHECK = {"type": "http", "path": "/", "interval": "500ms", "timeout": "1s", "rise": 1, "fall": 2}
 
+CGROUP = Path("/sys/fs/cgroup/memory")
+
 _PROGRAMS = Path(sys.executable).parent
 _ASK_SECONDS = 2.0
 _DISK = "32m"
+
+
+def faketime() -> Path | None:
+    """The library that gives a process another clock; None where it is not installed."""
+    return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 class Host:
@@ -44,6 +52,7 @@ class Host:
         command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=755", "lab", str(directory / "disk")]
         subprocess.run(command, check=True)
         self.requests = directory / "requests"
+        self._limited: set[str] = set()
         self.processes: dict[str, Process] = {}
         for daemon in ("nerve", "synapse"):
             command = [str(_PROGRAMS / daemon), "run", "-c", str(directory / f"{daemon}.yaml")]
@@ -90,6 +99,28 @@ class Host:
         else:
             self.write(f"moods/{service}", mood)
 
+    def heal(self) -> None:
+        """Undo what was done to what runs, and to the disk; a daemon with a clock of its own is ended."""
+        for program in list(self._limited):
+            self.unlimit(program)
+        for process in self.processes.values():
+            process.send(signal.SIGCONT)
+            if process.environment:
+                process.environment = {}
+                process.end(signal.SIGTERM)
+        self.signal("haproxy", signal.SIGCONT)
+        self.remount("rw")
+        self.free()
+        for service in SERVICES:
+            self.mood(service, None)
+
+    def renew(self) -> None:
+        """End everything and forget all state."""
+        self.power_off()
+        self.heal()
+        for place in (self.directory / "disk").iterdir():
+            shutil.rmtree(place, ignore_errors=True)
+
     def start(self) -> None:
         """Start everything that does not run."""
         for process in (*self.processes.values(), self.client):
@@ -97,20 +128,16 @@ class Host:
 
     def ask(self, daemon: str, path: str) -> dict[str, Any] | None:
         """What a daemon's admin address answers, None where it does not."""
-        port = {"nerve": 3199, "synapse": 3200}[daemon]
-        with suppress(requests.RequestException, ValueError), requests.Session() as session:
-            session.trust_env = False
-            answer: dict[str, Any] = session.get(f"http://{self._control}:{port}{path}", timeout=_ASK_SECONDS).json()
+        response = self._get(daemon, path)
+        with suppress(ValueError):
+            answer: dict[str, Any] | None = response.json() if response is not None else None
             return answer
         return None
 
     def ready(self, daemon: str) -> bool:
         """Whether a daemon says that it is."""
-        port = {"nerve": 3199, "synapse": 3200}[daemon]
-        with suppress(requests.RequestException), requests.Session() as session:
-            session.trust_env = False
-            return session.get(f"http://{self._control}:{port}/readyz", timeout=_ASK_SECONDS).status_code == 200
-        return False
+        response = self._get(daemon, "/readyz")
+        return response is not None and response.status_code == 200
 
     def all_ready(self) -> bool:
         """Whether both daemons say that they are."""
@@ -129,12 +156,18 @@ class Host:
 
     def reloads(self) -> float:
         """How often HAProxy was reloaded since this synapse's start; NaN where it does not say."""
+        response = self._get("synapse", "/metrics")
+        if response is None:
+            return math.nan
+        lines = [line for line in response.text.splitlines() if line.startswith("synapse_haproxy_reloads_total")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def _get(self, daemon: str, path: str) -> requests.Response | None:
+        port = {"nerve": 3199, "synapse": 3200}[daemon]
         with suppress(requests.RequestException), requests.Session() as session:
             session.trust_env = False
-            text = session.get(f"http://{self._control}:3200/metrics", timeout=_ASK_SECONDS).text
-            lines = [line for line in text.splitlines() if line.startswith("synapse_haproxy_reloads_total")]
-            return sum(float(line.rpartition(" ")[2]) for line in lines)
-        return float("nan")
+            return session.get(f"http://{self._control}:{port}{path}", timeout=_ASK_SECONDS)
+        return None
 
     def haproxy(self) -> list[int]:
         """The processes of its HAProxy, the master first."""
@@ -166,6 +199,50 @@ class Host:
         for process in (*self.processes.values(), self.client):
             process.end(signal.SIGKILL)
 
+    def limit(self, program: str, *, descriptors: int = 0, memory: int = 0) -> None:
+        """Let the processes of a program that run now have so many descriptors, and so many bytes of memory."""
+        self._limited.add(program)
+        for pid in self.pids(program):
+            if descriptors:
+                _limit_descriptors(pid, descriptors)
+            if memory:
+                self._group(program).mkdir(exist_ok=True)
+                (self._group(program) / "cgroup.procs").write_text(str(pid))
+                (self._group(program) / "memory.limit_in_bytes").write_text(str(memory))
+
+    def unlimit(self, program: str) -> None:
+        """Let them have what the lab has."""
+        self._limited.discard(program)
+        for pid in self.pids(program):
+            _limit_descriptors(pid, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        if self._group(program).exists():
+            for held in (self._group(program) / "cgroup.procs").read_text().split():
+                (CGROUP / "cgroup.procs").write_text(held)
+            self._group(program).rmdir()
+
+    def set_clock(self, daemon: str, offset: str) -> None:
+        """`start` starts it anew with a clock that can be set, `+3600` sets it an hour ahead.
+
+        The monotonic clock stays what it is.
+        """
+        file = self.directory / f"{daemon}.clock"
+        if offset != "start":
+            file.write_text(f"{offset}\n")
+            return
+        file.write_text("+0\n")
+        process = self.processes[daemon]
+        process.end(signal.SIGTERM)
+        process.environment = {
+            "LD_PRELOAD": str(faketime()),
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        process.start()
+
+    def _group(self, program: str) -> Path:
+        return CGROUP / f"{self.directory.parent.name}-{self.name}-{program}"
+
     def fill(self) -> None:
         """Leave no room on the disk of the daemons' state."""
         with suppress(OSError), open(self.directory / "disk" / "filler", "wb") as filler:
@@ -187,3 +264,9 @@ class Host:
             process.send(signal.SIGCONT)
         self.power_off()
         subprocess.run(["umount", "-l", str(self.directory / "disk")], check=False)
+
+
+def _limit_descriptors(pid: int, count: int) -> None:
+    """The soft limit alone: not every root may raise a hard one again."""
+    with suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))

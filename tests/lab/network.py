@@ -15,15 +15,29 @@ _NAMESPACES: Final = Path("/run/netns")
 _NOWHERE: Final = "02:00:00:00:00:01"
 """A hardware address that nobody has: what is sent there is lost without a word, as on a cable that is cut."""
 
-_PREFIX: Final = "sslab"
-_OURS: Final = re.compile(rf"{_PREFIX}-(\d+)-")
+PREFIX: Final = "sslab"
+_OURS: Final = re.compile(rf"{PREFIX}-(\d+)-")
 
 
 def ip(*words: str) -> None:
     """Run iproute2. Raises RuntimeError with its words when it refuses."""
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    _run("ip", *words)
+
+
+def has_netem() -> bool:
+    """Whether the kernel can delay and lose packets. Asked on the loopback of the namespace of this process."""
+    try:
+        _run("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "0ms")
+    except RuntimeError:
+        return False
+    _run("tc", "qdisc", "del", "dev", "lo", "root")
+    return True
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def inside(namespace: str, command: Sequence[str]) -> list[str]:
@@ -33,18 +47,25 @@ def inside(namespace: str, command: Sequence[str]) -> list[str]:
 
 def make_namespace(name: str) -> str:
     """A namespace of this lab with its loopback up; the whole name."""
-    whole = f"{_PREFIX}-{os.getpid()}-{name}"
+    whole = f"{PREFIX}-{os.getpid()}-{name}"
     ip("netns", "add", whole)
     ip("-n", whole, "link", "set", "lo", "up")
     return whole
 
 
+def left_over(directory: Path) -> list[Path]:
+    """What stands there by the name of this lab, or of one that runs no more."""
+    found = [(path, _OURS.match(path.name)) for path in sorted(directory.glob(f"{PREFIX}-*"))]
+    return [
+        path
+        for path, match in found
+        if match is not None and (int(match[1]) == os.getpid() or not Path(f"/proc/{match[1]}").exists())
+    ]
+
+
 def remove_namespaces() -> None:
     """Remove those of this lab, and those of labs that were killed; what runs in them is killed first."""
-    for path in sorted(_NAMESPACES.glob(f"{_PREFIX}-*")):
-        match = _OURS.match(path.name)
-        if match is None or (int(match[1]) != os.getpid() and Path(f"/proc/{match[1]}").exists()):
-            continue
+    for path in left_over(_NAMESPACES):
         found = subprocess.run(["ip", "netns", "pids", path.name], capture_output=True, text=True, check=False)
         if pids := found.stdout.split():
             subprocess.run(["kill", "-9", *pids], capture_output=True, check=False)
@@ -57,6 +78,7 @@ class Network:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._numbers: dict[str, int] = {}
+        self._shaped: set[str] = set()
         ip("link", "set", "lo", "up")
         for bridge in ("data", "control"):
             ip("link", "add", bridge, "type", "bridge")
@@ -105,10 +127,20 @@ class Network:
         """Lose it no more."""
         ip("-n", self.namespace(source), "neigh", "del", self.address(target), "dev", "data")
 
-    def delay(self, name: str, milliseconds: int, lost_percent: float = 0.0) -> None:
+    def disturb(self, name: str, delay_seconds: float, lost_percent: float) -> None:
         """Hold up what a host sends, and lose a part of it. Raises RuntimeError on a kernel without netem."""
-        qdisc = ["qdisc", "replace", "dev", "data", "root", "netem", "delay", f"{milliseconds}ms"]
-        command = ["tc", "-n", self.namespace(name), *qdisc, *(["loss", f"{lost_percent}%"] if lost_percent else [])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"this kernel has no netem: {done.stderr.strip()}")
+        self._shape(name, "netem", "delay", f"{delay_seconds * 1000:g}ms", "loss", f"{lost_percent:g}%")
+
+    def throttle(self, name: str, kilobits: int) -> None:
+        """Let a host send no more than so many kilobits a second; what waits for longer than 400 ms is lost."""
+        self._shape(name, "tbf", "rate", f"{kilobits}kbit", "burst", "4kb", "latency", "400ms")
+
+    def clear_link(self, name: str) -> None:
+        """Neither any more."""
+        if name in self._shaped:
+            _run("tc", "-n", self.namespace(name), "qdisc", "del", "dev", "data", "root")
+            self._shaped.discard(name)
+
+    def _shape(self, name: str, *how: str) -> None:
+        _run("tc", "-n", self.namespace(name), "qdisc", "add", "dev", "data", "root", *how)
+        self._shaped.add(name)

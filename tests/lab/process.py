@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from tests.lab.network import inside
@@ -13,12 +12,10 @@ END_SECONDS = 15.0
 
 
 class Process:
-    """`log` takes what it prints. Descriptors and memory may be limited from its next start on, and its clock set off
-    (libfaketime), by `limits` and `environment`."""
+    """`log` takes what it prints; `environment` is added to the lab's own at its next start."""
 
     def __init__(self, namespace: str, command: Sequence[str], log: Path) -> None:
         self.log = log
-        self.limits: list[str] = []
         self.environment: dict[str, str] = {}
         self._namespace = namespace
         self._command = list(command)
@@ -40,11 +37,10 @@ class Process:
         """Start it, unless it runs."""
         if self.running:
             return
-        limits = ["prlimit", *self.limits] if self.limits else []
         environment: Mapping[str, str] = {**os.environ, **self.environment}
         with open(self.log, "ab") as log:
             self._child = subprocess.Popen(
-                inside(self._namespace, [*limits, *self._command]),
+                inside(self._namespace, self._command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -67,9 +63,3 @@ class Process:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-
-    def text(self) -> str:
-        """What it has printed."""
-        with suppress(OSError):
-            return self.log.read_text(errors="replace")
-        return ""

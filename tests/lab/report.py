@@ -27,16 +27,36 @@ class Call:
         return self.how not in ("ok", "slow")
 
 
+def read_calls(host: str, lines: Iterable[str], since: float, until: float) -> tuple[list[Call], int]:
+    """What a client's file (its format: tests/lab/client.py) says of the requests that were sent in that time: those
+    that ended, and how many are still under way. Those of a client that was killed are forgotten."""
+    calls: list[Call] = []
+    waiting: set[str] = set()
+    for words in map(str.split, lines):
+        match words:
+            case ["started"]:
+                waiting.clear()
+            case [number, sent, "sent"] if since <= float(sent) < until:
+                waiting.add(number)
+            case [number, sent, took, how] if since <= float(sent) < until:
+                waiting.discard(number)
+                calls.append(Call(host=host, sent=float(sent), took=float(took), how=how))
+    return calls, len(waiting)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one scenario saw. `recovery` are seconds by step that waited for a fact; `wrong` is what was not as it must
-    be, in words; `skipped` why it was not run."""
+    """What one scenario saw. `longest` is what the slowest good answer took, `failing` the time from the first failure
+    to the last, `recovery` what each step took that waited for a fact, all in seconds. `registry_requests` are of all
+    clients of ZooKeeper, pings too. `wrong` is what was not as it must be, in words; `skipped` why it was not run."""
 
     name: str
     promise: str
     requests: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     slow: int = 0
+    longest: float = 0.0
+    failing: float = 0.0
     reloads: int = 0
     registry_requests: int = 0
     seconds: float = 0.0
@@ -61,11 +81,14 @@ class Result:
             return f"not run: {self.skipped}"
         parts = [f"{self.failed} of {self.requests} requests failed"]
         if self.failures:
-            parts.append(f"({', '.join(f'{count} {how}' for how, count in sorted(self.failures.items()))})")
+            kinds = ", ".join(f"{count} {how}" for how, count in sorted(self.failures.items()))
+            parts[0] += f" ({kinds}, within {self.failing:.1f} s)" if self.failing else f" ({kinds})"
+        if self.slow:
+            parts.append(f"{self.slow} slow, the longest {self.longest:.1f} s")
         parts.append(f"{self.reloads} reloads")
         if self.recovery:
             parts.append(f"{max(self.recovery.values()):.1f} s until all is as it should be")
-        return "; ".join(parts).replace("; (", " (")
+        return "; ".join(parts)
 
 
 def judge(
@@ -84,16 +107,23 @@ def judge(
     every = list(calls)
     failures = [call for call in every if call.failed]
     slow = sum(call.how == "slow" for call in every)
-    seen: dict[str, float] = {"failed": len(failures), "slow": slow, "reloads": reloads}
-    if recovery:
-        seen["recovery"] = max(recovery.values())
-    broken = [_broken(key, seen.get(key, 0.0), bound) for key, bound in scenario.expect.items()]
+    seen: dict[str, float] = {
+        "failed": len(failures),
+        "slow": slow,
+        "longest": max((call.took for call in every if not call.failed), default=0.0),
+        "failing": max(call.sent for call in failures) - min(call.sent for call in failures) if failures else 0.0,
+        "reloads": reloads,
+        "recovery": max(recovery.values(), default=0.0),
+    }
+    broken = [_broken(key, seen[key], bound) for key, bound in scenario.expect.items()]
     return Result(
         name=scenario.name,
         promise=scenario.promise,
         requests=len(every),
         failures=dict(Counter(call.how for call in failures)),
         slow=slow,
+        longest=round(seen["longest"], 2),
+        failing=round(seen["failing"], 2),
         reloads=reloads,
         registry_requests=registry_requests,
         seconds=round(took, 1),
@@ -109,22 +139,21 @@ def _broken(key: str, value: float, bound: Bound) -> str:
     return f"{key}: {value:g}, and at most {bound.at_most:g} is promised" if value > bound.at_most else ""
 
 
-def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """The whole report, for programs."""
-    return [{**asdict(result), "verdict": result.verdict} for result in results]
+def as_json(result: Result) -> dict[str, Any]:
+    """One scenario, for programs."""
+    return {**asdict(result), "verdict": result.verdict}
 
 
-def from_json(report: Iterable[Mapping[str, Any]]) -> list[Result]:
-    """The results in a report."""
-    return [Result(**{key: value for key, value in each.items() if key != "verdict"}) for each in report]
+def from_json(report: Mapping[str, Any]) -> Result:
+    """The result in a report."""
+    return Result(**{key: value for key, value in report.items() if key != "verdict"})
 
 
 def as_text(result: Result) -> str:
     """One scenario, for people."""
     lines = [f"## {result.name}: {result.verdict}", "", result.promise, "", f"- {result.figure()}"]
     if not result.skipped:
-        lines.append(f"- {result.slow} slow answers, {result.registry_requests} requests to ZooKeeper")
-        lines.append(f"- took {result.seconds:g} s")
+        lines.append(f"- {result.registry_requests} requests to ZooKeeper; took {result.seconds:g} s")
     lines += [f"- {step}: {seconds:.2f} s" for step, seconds in result.recovery.items()]
     lines += [f"- WRONG: {words}" for words in result.wrong]
     lines += [f"- failed: {words}" for words in result.first_failures]

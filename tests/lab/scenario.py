@@ -10,7 +10,6 @@
 README.md in this directory lists the verbs.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +17,13 @@ from typing import Any, Final
 
 import yaml
 
+from tests.lab.grammar import VERBS, seconds
+
 SCENARIOS: Final = Path(__file__).with_name("scenarios")
 
-VERBS: Final = frozenset(
-    {
-        *("start", "stop", "kill", "hang", "resume", "restart", "cut", "join", "wait", "until", "edit", "answer"),
-        *(
-            "fill",
-            "free",
-            "read-only",
-            "writable",
-            "limit",
-            "clock",
-            "wipe",
-            "crowd",
-            "thin",
-            "storm",
-            "delay",
-        ),
-    }
-)
-BOUNDS: Final = frozenset({"failed", "slow", "reloads", "recovery"})
+DURATIONS: Final = frozenset({"longest", "failing", "recovery"})
+BOUNDS: Final = frozenset({"failed", "slow", "reloads"}) | DURATIONS
 _KEYS: Final = frozenset({"promise", "quick", "steps", "expect", "needs"})
-_DURATION: Final = re.compile(r"([0-9.]+)(ms|s|m|h)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class ScenarioError(Exception):
@@ -80,14 +62,6 @@ class Scenario:
     needs: tuple[str, ...] = ()
 
 
-def seconds(text: Any) -> float:
-    """A duration with its unit: `500ms`, `2s`, `5m`. Raises ScenarioError."""
-    match = _DURATION.fullmatch(str(text))
-    if match is None:
-        raise ScenarioError(f"{text!r} is no duration, such as 500ms, 2s or 5m")
-    return float(match[1]) * _UNITS[match[2]]
-
-
 def read(name: str, text: str) -> Scenario:
     """The scenario of this name. Raises ScenarioError."""
     try:
@@ -119,10 +93,10 @@ def _step(name: str, number: int, step: Any) -> Step:
     [(verb, about)] = step.items()
     if verb not in VERBS:
         raise ScenarioError(f"{name}: step {number}: {verb!r} is no verb; there are {', '.join(sorted(VERBS))}")
-    if verb == "wait":
-        seconds(about)
-    if verb == "until" and (not isinstance(about, dict) or len(about.keys() - {"within"}) != 1):
-        raise ScenarioError(f"{name}: step {number}: until is one fact, and maybe within")
+    try:
+        VERBS[verb](about)
+    except ValueError as error:
+        raise ScenarioError(f"{name}: step {number}: {verb}: {error}") from None
     return Step(verb=verb, about=about)
 
 
@@ -135,8 +109,11 @@ def _bound(name: str, key: str, value: Any) -> Bound:
 
 
 def _number(name: str, key: str, value: Any) -> float:
-    if key == "recovery":
-        return seconds(value)
+    if key in DURATIONS:
+        try:
+            return seconds(value)
+        except ValueError as error:
+            raise ScenarioError(f"{name}: expect: {key}: {error}") from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ScenarioError(f"{name}: expect: {key} is a number, or at_most and why")
     return float(value)

@@ -1,5 +1,7 @@
 """What the lab makes of the calls of its clients."""
 
+import json
+
 from tests.lab.report import (
     BEGIN,
     END,
@@ -11,6 +13,7 @@ from tests.lab.report import (
     guarantees,
     judge,
     put_between,
+    read_calls,
 )
 from tests.lab.scenario import Scenario, read
 
@@ -45,6 +48,32 @@ def test_what_is_within_its_bounds_is_kept() -> None:
     assert result.first_failures == ["h1 at 1.00 s, after 0.50 s: 503"]
 
 
+def test_the_lines_of_a_client() -> None:
+    """What was sent in the time that is asked for has ended, is under way, or was lost with its client."""
+    lines = [
+        "started",
+        "1 99.9 sent",
+        "2 100.1 sent",
+        "1 99.9 0.5 ok",
+        "2 100.1 0.0021 503",
+        "3 101.0 sent",
+        "4 120.0 sent",
+    ]
+    calls, waiting = read_calls("h1", lines, 100.0, 110.0)
+    assert (calls, waiting) == ([Call(host="h1", sent=100.1, took=0.0021, how="503")], 1)
+    assert read_calls("h1", [*lines, "started"], 100.0, 110.0) == (calls, 0)
+
+
+def test_how_long_it_took() -> None:
+    """The slowest good answer, and the time from the first failure to the last."""
+    calls = [call("503", 101.0), call("503", 103.5), Call(host="h2", sent=101.0, took=1.8, how="slow")]
+    strict = read("one", "promise: Now.\nsteps: []\nexpect: {failed: 2, failing: 1s, longest: 1500ms}\n")
+    result = judge(strict, calls, reloads=0, registry_requests=0, took=9.0, recovery={}, wrong=())
+    assert (result.longest, result.failing) == (1.8, 2.5)
+    assert result.wrong == ["failing: 2.5, and at most 1 is promised", "longest: 1.8, and at most 1.5 is promised"]
+    assert result.figure() == "2 of 3 requests failed (2 503, within 2.5 s); 1 slow, the longest 1.8 s; 0 reloads"
+
+
 def test_each_bound_breaks_a_promise() -> None:
     """And what went wrong on the way does, whatever the bounds say."""
     assert judged("503", "reset").wrong == ["failed: 2, and at most 1 is promised"]
@@ -54,10 +83,13 @@ def test_each_bound_breaks_a_promise() -> None:
 
 
 def test_a_report_can_be_read_again() -> None:
-    """From its JSON comes the same table."""
+    """From its JSON comes the same result."""
     results = [judged("ok", "503"), Result(name="two", promise="And so is this.", skipped="there is no netem")]
-    assert from_json(as_json(results)) == results
-    assert [each["verdict"] for each in as_json(results)] == ["kept", "not run"]
+    assert [from_json(as_json(each)) for each in results] == results
+    assert [from_json(json.loads(json.dumps(as_json(each)))).figure() for each in results] == [
+        each.figure() for each in results
+    ]
+    assert [as_json(each)["verdict"] for each in results] == ["kept", "not run"]
 
 
 def test_the_table_of_guarantees() -> None:
