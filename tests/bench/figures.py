@@ -3,6 +3,7 @@
 import inspect
 import math
 import shlex
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,8 +36,8 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """What half of the samples do not exceed."""
-        return self.quantile(0.5)
+        """The sample in the middle, or what lies between the two that are."""
+        return float(statistics.median(self.samples))
 
     @property
     def p99(self) -> float | None:

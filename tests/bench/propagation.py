@@ -69,7 +69,7 @@ PARTS = (
         program="propagation",
         title="From ZooKeeper to HAProxy",
         measure=propagation,
-        quick={"changes": 5, "instances": 3},
+        quick={"changes": 3, "instances": 2},
     ),
 )
 
