@@ -10,9 +10,10 @@ POLL_SECONDS = (0.01, 0.05)
 """The shortest and the longest pause between two questions: to ask a daemon costs it, and everybody on two cores."""
 
 
-def eventually(condition: Callable[[], T], within: float = 10.0, message: str = "") -> T:
-    """Ask until the answer is true, and return it; fail when it is not within so many seconds. The pause before the
-    next question is a tenth of the time that has passed, within `POLL_SECONDS`.
+def eventually(condition: Callable[[], T], within: float = 30.0, message: str = "") -> T:
+    """Ask until the answer is true, and return it; fail when it is not within so many seconds: by default so many that
+    only what never happens fails, however busy the machine. The pause before the next question is a tenth of the time
+    that has passed, within `POLL_SECONDS`.
 
     An assertion that fails inside, or a look for what is not there, counts as not yet, and is the reason given when the
     time is over.
