@@ -5,6 +5,7 @@ memory are what that measured on one machine, in the constants below.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,13 +26,29 @@ JOIN_REQUESTS: Final = 4
 START_REQUESTS: Final = 5
 """For each node at its first start: those of a join, and one that tries the right to write."""
 
-PING_MICROSECONDS: Final = 60.0
-CHANGE_MICROSECONDS: Final = 110.0
-RELOAD_MICROSECONDS: Final = 1600.0
+PING_MICROSECONDS: Final = 87.0
+CHANGE_MICROSECONDS: Final = 113.0
+"""For each who is told of a change: the event, the question and its answer."""
+
+REQUEST_MICROSECONDS: Final = 45.0
+READ_MICROSECONDS: Final = 3.0
+"""When all is read again: for each request, and for each node in it."""
+
 BASE_MEGABYTES: Final = 8.0
-SESSION_KILOBYTES: Final = 2.0
+SESSION_BYTES: Final = 3000.0
 WATCH_BYTES: Final = 220.0
-NODE_BYTES: Final = 600.0
+NODE_BYTES: Final = 700.0
+
+RELOAD_SECONDS: Final = 5.0
+"""In this time the servers should have answered everybody after a leader was lost, each with one core."""
+
+STEADY_SHARE: Final = 0.3
+"""Of one core of each server: what is left is for the storms."""
+
+VOTERS: Final = 3
+LEAST_HEAP_MEGABYTES: Final = 512
+HEAP_FACTOR: Final = 4
+"""Java's heap as a multiple of what is kept in it: room for answers that are being made, and for collections."""
 
 _MEGABYTE: Final = 1_000_000
 _STAT_BYTES: Final = 68
@@ -141,10 +158,77 @@ class Plan:
     @property
     def reload_cpu_seconds(self) -> float:
         """Of the servers together."""
-        return self.hosts * RELOAD_MICROSECONDS * self.uses * self.instances / 1000 / 1e6
+        reads = self.hosts * self.uses * self.instances
+        return (self.reload_requests * REQUEST_MICROSECONDS + reads * READ_MICROSECONDS) / 1e6
 
     @property
     def heap_megabytes(self) -> float:
         """What a server has to keep if it has all sessions."""
-        kept = self.sessions * SESSION_KILOBYTES * 1000 + self.watches * WATCH_BYTES + self.nodes * NODE_BYTES
+        kept = self.sessions * SESSION_BYTES + self.watches * WATCH_BYTES + self.nodes * NODE_BYTES
         return BASE_MEGABYTES + kept / _MEGABYTE
+
+    @property
+    def largest_heap_megabytes(self) -> int:
+        """What -Xmx should say."""
+        return max(LEAST_HEAP_MEGABYTES, math.ceil(HEAP_FACTOR * self.heap_megabytes / 256) * 256)
+
+    @property
+    def servers(self) -> str:
+        """Voters, and observers where those are not enough."""
+        wanted = max(self.reload_cpu_seconds / RELOAD_SECONDS, self.steady_cores / STEADY_SHARE)
+        observers = max(0, math.ceil(wanted) - VOTERS)
+        return f"{VOTERS}" if observers == 0 else f"{VOTERS} + {observers} observers"
+
+
+PLANS: Final = tuple(
+    Plan(
+        hosts=hosts,
+        services=services,
+        instances=instances,
+        uses=uses,
+        changes_per_second=changes,
+        session_timeout_seconds=seconds,
+    )
+    for hosts, services, instances, uses, changes, seconds in (
+        (100, 20, 10, 10, 1, 10),
+        (500, 100, 10, 20, 1, 10),
+        (500, 100, 10, 20, 5, 10),
+        (1000, 100, 10, 20, 5, 10),
+        (1000, 100, 10, 100, 5, 10),
+        (2000, 200, 10, 20, 5, 10),
+        (2000, 200, 10, 20, 20, 10),
+        (5000, 500, 10, 20, 1, 30),
+        (5000, 500, 10, 20, 5, 30),
+        (5000, 500, 10, 20, 20, 30),
+        (5000, 100, 50, 20, 5, 30),
+        (10_000, 500, 20, 20, 20, 30),
+    )
+)
+"""The rows of the table."""
+
+_COLUMNS: Final[Mapping[str, Callable[[Plan], str]]] = {
+    "hosts": lambda plan: f"{plan.hosts:,}",
+    "services x instances": lambda plan: f"{plan.services} x {plan.instances}",
+    "followed by each host": lambda plan: f"{plan.uses}",
+    "changes/s": lambda plan: f"{plan.changes_per_second:g}",
+    "time-out": lambda plan: f"{plan.session_timeout_seconds:g} s",
+    "watches": lambda plan: f"{plan.watches:,}",
+    "pings/s": lambda plan: f"{plan.pings_per_second:,.0f}",
+    "requests/s": lambda plan: f"{plan.requests_per_second:,.0f}",
+    "events/s": lambda plan: f"{plan.events_per_second:,.0f}",
+    "MB/s out": lambda plan: f"{plan.bytes_out_per_second / _MEGABYTE:.2f}",
+    "cores": lambda plan: f"{plan.steady_cores:.2f}",
+    "all reconnect: requests": lambda plan: f"{plan.reload_requests:,}",
+    "MB out": lambda plan: f"{plan.reload_bytes_out / _MEGABYTE:,.0f}",
+    "CPU s": lambda plan: f"{plan.reload_cpu_seconds:.1f}",
+    "heap kept": lambda plan: f"{plan.heap_megabytes:.0f} MB",
+    "-Xmx": lambda plan: f"{plan.largest_heap_megabytes} MB",
+    "servers": lambda plan: plan.servers,
+}
+
+
+def table() -> str:
+    """The sizing table, as Markdown."""
+    rows = [[column(plan) for column in _COLUMNS.values()] for plan in PLANS]
+    lines = [list(_COLUMNS), ["---"] * len(_COLUMNS), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -43,6 +44,18 @@ class Traffic:
     errors: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(slots=True)
+class Clock:
+    """The time as simulated hosts see it: it stands still while the simulator, which is all of them, has no time for
+    them, so that no host takes the simulator's lateness for the server's. `late_seconds` is how long it stood still."""
+
+    late_seconds: float = 0.0
+
+    def now(self) -> float:
+        """Monotonic, in seconds."""
+        return time.monotonic() - self.late_seconds
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
     """What all sessions of a fleet have in common: the servers, the session time-out, and what is counted."""
@@ -50,6 +63,7 @@ class Registry:
     servers: tuple[Server, ...]
     timeout_seconds: float
     traffic: Traffic = field(default_factory=Traffic)
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(slots=True)
@@ -84,6 +98,7 @@ class Session(asyncio.Protocol):
         self._timeout_seconds = timeout_seconds
         self._answer_seconds = max(1.0, min(5.0, timeout_seconds / 3))
         self._traffic = registry.traffic
+        self._now = registry.clock.now
         self._on_up = on_up
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
@@ -124,7 +139,7 @@ class Session(asyncio.Protocol):
             raise Unavailable
         done: asyncio.Future[None] = self._loop.create_future()
         first = requests[:WINDOW]
-        self._batch = _Batch(iter(requests[WINDOW:]), len(requests), take, done, self._loop.time())
+        self._batch = _Batch(iter(requests[WINDOW:]), len(requests), take, done, self._now())
         self._send(first)
         try:
             await done
@@ -133,7 +148,7 @@ class Session(asyncio.Protocol):
 
     def tick(self) -> None:
         """Ping when it is time, and give up what does not answer."""
-        now = self._loop.time()
+        now = self._now()
         if not self.connected or self._transport is None:
             return
         if now - self._sent_at >= self._ping_after:
@@ -231,7 +246,7 @@ class Session(asyncio.Protocol):
         elif (batch := self._batch) is not None:
             self._answered_xid = xid
             batch.left -= 1
-            batch.moved_at = max(batch.moved_at, self._loop.time())
+            batch.moved_at = max(batch.moved_at, self._now())
             batch.take((error, data[body:end]))
             if (following := next(batch.unsent, None)) is not None:
                 self._send([following])
@@ -253,7 +268,7 @@ class Session(asyncio.Protocol):
         assert self._transport is not None
         self._traffic.bytes_to_server += len(data)
         self._transport.write(data)
-        self._sent_at = self._loop.time()
+        self._sent_at = self._now()
         self._ping_after = self._timeout_seconds / 3 - random.uniform(*_JITTER_SECONDS)
 
     async def _connect(self) -> None:
