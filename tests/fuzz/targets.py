@@ -306,17 +306,17 @@ TARGETS: Final[Mapping[str, Target]] = {
     "definition": definition,
     "feed": feed,
     "http": http,
-    "nerve_settings": nerve_settings,
+    "nerve-settings": nerve_settings,
     "node": node,
     "peer": peer,
     "question": question,
     "reply": reply,
     "state": state,
-    "synapse_settings": synapse_settings,
+    "synapse-settings": synapse_settings,
 }
 
 
 def seeds(name: str) -> tuple[Path, ...]:
     """The directories of a target's seeds; those of YAML are the golden files."""
     own = (CORPUS / name,) if (CORPUS / name).is_dir() else ()
-    return (*own, *GOLDEN) if name in ("definition", "nerve_settings", "synapse_settings") else own
+    return (*own, *GOLDEN) if name in ("definition", "nerve-settings", "synapse-settings") else own
