@@ -21,7 +21,8 @@ this page and the README's table of that. Another machine, or one that has other
 those of one table.
 
 A figure is the median of its samples. Where there is more than one, the least and the largest stand beside it, and from
-100 samples on the 99th percentile.
+100 samples on the 99th percentile. The load is the machine's average of the last minute at the end of a run, as uptime(1)
+says it: where it is well above the number of cores, the machine had other work to do, and was slow.
 """
 
 
@@ -82,14 +83,17 @@ def _section(result: Result) -> str:
             "",
             *rows,
             "",
-            result.machine,
+            f"{result.machine}; load {result.load:g}",
             "",
         ]
     )
 
 
 def _machines(results: Sequence[Result]) -> Iterator[str]:
-    yield from dict.fromkeys(result.machine for result in results)
+    """Each machine once, with the loads under which its figures were taken."""
+    for machine in dict.fromkeys(result.machine for result in results):
+        loads = [result.load for result in results if result.machine == machine]
+        yield f"{machine}; load {min(loads):g} to {max(loads):g}"
 
 
 def _row(*cells: str) -> str:

@@ -90,13 +90,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One run of a part, on one machine, with the command that repeats it."""
+    """One run of a part, on one machine, with the command that repeats it. `load` is the machine's average of the last
+    minute at the end of it: what exceeds the number of cores is other work, and makes figures worse."""
 
     title: str
     about: str
     command: str
     machine: str
     seconds: float
+    load: float
     figures: Sequence[Figure] = field(default_factory=list)
 
 

@@ -16,7 +16,7 @@ from tests.support.zookeeper import LocalServer
 LISTEN = 20_000
 ROOT = "/smartstack"
 CHECK = {"type": "http", "path": "/", "interval": "2s", "timeout": "1s"}
-_LIMIT_SECONDS = 60.0
+_LIMIT_SECONDS = 120.0
 _POLL_SECONDS = 0.002
 _WINDOW = 500
 
@@ -49,6 +49,13 @@ def fleet(services: int, instances: int) -> Iterator[tuple[Host, KazooClient]]:
         client.close()
         host.close()
         server.dispose()
+
+
+def start(host: Host, instances: int) -> None:
+    """Start synapse, and wait until HAProxy serves so many instances, for longer than a test would."""
+    host.configure()
+    host.synapse.start(until="/healthz")
+    until(lambda: serving(host) == instances, "HAProxy serves every instance")
 
 
 def define(host: Host, name: str, listen: int, **proxy: object) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from tests.bench.figures import Figure, Part
-from tests.bench.fleet import fleet, serving, until
+from tests.bench.fleet import fleet, start
 from tests.bench.process import cost
 from tests.bench.run import main
 
@@ -24,9 +24,8 @@ def footprint(*, services: Sequence[int] = (1, 20, 100, 1000), instances: int = 
         size = f"{count} x {instances + 1}"
         with fleet(count, instances) as (host, _):
             nerve = host.nerve(instances + 1, {f"web{number}": {} for number in range(count)})
-            nerve.start()
-            host.start()
-            until(lambda: serving(host) == count * (instances + 1), "HAProxy serves every instance")  # noqa: B023
+            nerve.start(until="/healthz")
+            start(host, count * (instances + 1))
             time.sleep(SETTLE_SECONDS)
             master, worker = host.haproxy()
             pids = {"nerve": nerve.pid, "synapse": host.synapse.pid, "HAProxy's master": master, "its worker": worker}

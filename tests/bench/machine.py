@@ -14,14 +14,14 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def machine() -> str:
-    """Cores, CPU, kernel, the versions of what is measured and compared, and how busy it is now."""
+    """Cores, CPU, kernel, and the versions of what is measured and compared."""
     words = [f"{os.cpu_count()} cores", _cpu(), f"Linux {platform.release()}", f"Python {platform.python_version()}"]
     for rival in RIVALS.values():
         if (program := rival.program()) is not None:
             words.append(f"{rival.title} {_version(program, rival.version)}")
     for jar in sorted(Path(JARS[0]).parent.glob("zookeeper-[0-9]*.jar")):
         words.append(f"ZooKeeper {jar.stem.removeprefix('zookeeper-')}")
-    return ", ".join([*words, f"load {os.getloadavg()[0]:.1f} at the start"])
+    return ", ".join(words)
 
 
 def _cpu() -> str:

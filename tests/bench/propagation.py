@@ -10,7 +10,7 @@ from functools import partial
 from smartstack.instance import Instance, encode, encoded_node_name, node_name
 from smartstack.registry.protocol import NodeId
 from tests.bench.figures import Figure, Part
-from tests.bench.fleet import fleet, reloads, until, watcher_requests
+from tests.bench.fleet import fleet, reloads, start, until, watcher_requests
 from tests.bench.run import main
 from tests.support.pair import BACKEND_PORT, Host
 
@@ -24,8 +24,7 @@ def propagation(*, changes: int = 200, instances: int = 10) -> Iterator[Figure]:
     time. nerve's registrations have their payload in the node's data or, if told so, in its name."""
     size = f"{changes} times beside {instances}"
     with fleet(services=1, instances=instances) as (host, _):
-        host.start()
-        until(lambda: len(host.members(SERVICE)) == instances, "HAProxy serves every instance")
+        start(host, instances)
         before = reloads(host)
         for kind, name_of in (("data", node_name), ("name", encoded_node_name)):
             added, removed, asked = _change(host, changes, name_of)

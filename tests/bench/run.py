@@ -88,7 +88,8 @@ def run(
             about=part.about,
             command=command,
             machine=here,
-            seconds=time.monotonic() - began,
+            seconds=round(time.monotonic() - began, 1),
+            load=round(os.getloadavg()[0], 1),
             figures=figures,
         )
         if directory is not None:

@@ -19,7 +19,7 @@ from kazoo.client import KazooClient
 
 from smartstack.instance import encode, node_name
 from tests.bench.figures import Figure, Part
-from tests.bench.fleet import LISTEN, define, fleet, path, reloads, serving, until, watcher_requests
+from tests.bench.fleet import LISTEN, define, fleet, path, reloads, start, until, watcher_requests
 from tests.bench.process import cost
 from tests.bench.run import main
 from tests.support.clients import LoadClient
@@ -38,10 +38,8 @@ def cold(*, services: Sequence[int] = (100, 1000), instances: int = 10) -> Itera
     for count in services:
         size = f"{count} x {instances}"
         with fleet(count, instances) as (host, _):
-            host.configure()
             began = time.monotonic()
-            host.synapse.start(until="/healthz")
-            until(lambda: serving(host) == count * instances, "HAProxy serves every instance")  # noqa: B023
+            start(host, count * instances)
             seconds = time.monotonic() - began
             eventually(lambda: host.synapse.get("/readyz").status_code == 200, within=_LIMIT_SECONDS)
             used, asked = cost(host.synapse.pid), watcher_requests(host)
@@ -56,8 +54,7 @@ def change(*, services: int = 1000, instances: int = 10, changes: int = 50) -> I
     what synapse uses while nothing changes."""
     size = f"{services} x {instances}, mean of {changes}"
     with fleet(services, instances) as (host, client):
-        host.start()
-        until(lambda: serving(host) == services * instances, "HAProxy serves every instance")
+        start(host, services * instances)
         _quiet()
         before = _counts(host)
         for number in range(changes):
@@ -77,8 +74,7 @@ def churn(*, services: int = 100, instances: int = 10, rate: int = 5, seconds: i
     """Instances leave and come back at a steady rate under load: how soon HAProxy shows it, and what fails."""
     size = f"{services} x {instances}, {rate} changes/s for {seconds} s"
     with fleet(services, instances) as (host, client):
-        host.start()
-        until(lambda: serving(host) == services * instances, "HAProxy serves every instance")
+        start(host, services * instances)
         clients = [host.client(LISTEN + each, keep_alive=each % 2 == 0, rate=100) for each in range(min(6, services))]
         for each in clients:
             each.__enter__()
