@@ -21,8 +21,8 @@ this page and the README's table of that. Another machine, or one that has other
 those of one table.
 
 A figure is the median of its samples. Where there is more than one, the least and the largest stand beside it, and from
-100 samples on the 99th percentile. The load is the machine's average of the last minute at the end of a run, as uptime(1)
-says it: where it is well above the number of cores, the machine had other work to do, and was slow.
+100 samples on the 99th percentile. The load is the machine's average of the last minute at the end of a run: well above
+the number of cores, it says that the machine had other work to do, and was slow.
 """
 
 

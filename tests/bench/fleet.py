@@ -51,11 +51,16 @@ def fleet(services: int, instances: int) -> Iterator[tuple[Host, KazooClient]]:
         server.dispose()
 
 
-def start(host: Host, instances: int) -> None:
-    """Start synapse, and wait until HAProxy serves so many instances, for longer than a test would."""
+def start(host: Host, instances: int) -> float:
+    """Start synapse, and wait until it is ready, for longer than a test would; the seconds until HAProxy served so many
+    instances."""
     host.configure()
+    began = time.monotonic()
     host.synapse.start(until="/healthz")
     until(lambda: serving(host) == instances, "HAProxy serves every instance")
+    seconds = time.monotonic() - began
+    until(lambda: host.synapse.get("/readyz").status_code == 200, "synapse is ready")
+    return seconds
 
 
 def define(host: Host, name: str, listen: int, **proxy: object) -> None:

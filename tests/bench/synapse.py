@@ -23,7 +23,6 @@ from tests.bench.fleet import LISTEN, define, fleet, path, reloads, start, until
 from tests.bench.process import cost
 from tests.bench.run import main
 from tests.support.clients import LoadClient
-from tests.support.eventually import eventually
 from tests.support.pair import Host
 
 IDLE_SECONDS = 10.0
@@ -38,10 +37,7 @@ def cold(*, services: Sequence[int] = (100, 1000), instances: int = 10) -> Itera
     for count in services:
         size = f"{count} x {instances}"
         with fleet(count, instances) as (host, _):
-            began = time.monotonic()
-            start(host, count * instances)
-            seconds = time.monotonic() - began
-            eventually(lambda: host.synapse.get("/readyz").status_code == 200, within=_LIMIT_SECONDS)
+            seconds = start(host, count * instances)
             used, asked = cost(host.synapse.pid), watcher_requests(host)
         yield Figure(name="until HAProxy serves all", size=size, unit="s", samples=[seconds], headline=True)
         yield Figure(name="CPU of synapse", size=size, unit="s", samples=[used.cpu_seconds])
