@@ -169,8 +169,10 @@ async def run(size: Size, options: argparse.Namespace, phases: list[Phase]) -> N
         fleet = Fleet(size, registry)
         made = Run(servers, registry, fleet, phases)
         await fleet.begin()
-        await _phases(made, options)
-        await fleet.end()
+        try:
+            await _phases(made, options)
+        finally:
+            await fleet.end()
     finally:
         servers.dispose()
 

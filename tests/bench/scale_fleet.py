@@ -139,6 +139,7 @@ class Fleet:
     def take_settle_seconds(self) -> list[float]:
         """Of each change of one instance since the last time: until the last host knew."""
         taken, self._settle_seconds = self._settle_seconds, []
+        self._changes.clear()
         return taken
 
     @property

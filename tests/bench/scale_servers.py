@@ -15,8 +15,10 @@ from tests.support.zookeeper_ensemble import Ensemble, EnsembleServer
 CONFIGURATION: Final = """\
 tickTime=2000
 clientPortListenBacklog=8192
+maxSessionTimeout=300000
 """
-"""Over that of the tests: ZooKeeper's usual tick, and a backlog for all hosts at once."""
+"""Over that of the tests: ZooKeeper's usual tick, a backlog for all hosts at once, and time for a simulator that has to
+wait for its turn on a busy machine."""
 
 PROPERTIES: Final = ("zookeeper.forceSync=yes", "zookeeper.preAllocSize=65536")
 """Transactions are forced to the disk, as they are where they count."""

@@ -5,19 +5,24 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from smartstack.registry.zookeeper.client import CONNECT_SECONDS, RETRY_SECONDS
 from smartstack.registry.zookeeper.link import WINDOW
 from smartstack.registry.zookeeper.wire import Event, Request, read_event
 from tests.bench import scale_wire as wire
 
+T = TypeVar("T")
+
 Server: TypeAlias = tuple[str, int]
 Answer: TypeAlias = tuple[int, bytes]
 """The error or 0, and the answer after its head."""
+
+_Grant: TypeAlias = wire.Grant | ConnectionError | None
+"""None says that the session has expired."""
 
 _JITTER_SECONDS: Final = (0.01, 0.4)
 """By so much kazoo pings before a third of the session time-out is over."""
@@ -37,7 +42,6 @@ class Traffic:
     requests: Counter[int] = field(default_factory=Counter)
     pings: int = 0
     connects: int = 0
-    expired: int = 0
     events: int = 0
     bytes_to_server: int = 0
     bytes_from_server: int = 0
@@ -46,8 +50,10 @@ class Traffic:
 
 @dataclass(slots=True)
 class Clock:
-    """The time as simulated hosts see it: it stands still while the simulator, which is all of them, has no time for
-    them, so that no host takes the simulator's lateness for the server's. `late_seconds` is how long it stood still."""
+    """The time by which simulated hosts judge the server: it stands still while the simulator, which is all of them,
+    has no time for them, so that no host takes the simulator's lateness for the server's. `late_seconds` is how long
+    it stood still. The server's clock does not: pings go by the real time.
+    """
 
     late_seconds: float = 0.0
 
@@ -103,7 +109,7 @@ class Session(asyncio.Protocol):
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._grant = wire.Grant()
-        self._granted: asyncio.Future[wire.Grant | None] | None = None
+        self._granted: asyncio.Future[_Grant] | None = None
         self._transport: asyncio.Transport | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._batch: _Batch | None = None
@@ -113,7 +119,7 @@ class Session(asyncio.Protocol):
         self._last_zxid = 0
         self._sent_at = 0.0
         self._ping_after = 0.0
-        self._ping_outstanding = False
+        self._pinged_at: float | None = None
         self._stopping = False
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.connected = False
@@ -148,17 +154,18 @@ class Session(asyncio.Protocol):
 
     def tick(self) -> None:
         """Ping when it is time, and give up what does not answer."""
-        now = self._now()
         if not self.connected or self._transport is None:
             return
-        if now - self._sent_at >= self._ping_after:
-            if self._ping_outstanding:
+        now = self._now()
+        if time.monotonic() - self._sent_at >= self._ping_after:
+            if self._pinged_at is None:
+                self._pinged_at = now
+                self._traffic.pings += 1
+                self._write(wire.PING)
+            elif now - self._pinged_at >= self._ping_after:
                 self._traffic.errors["ping not answered"] += 1
                 self._transport.abort()
                 return
-            self._ping_outstanding = True
-            self._traffic.pings += 1
-            self._write(wire.PING)
         batch = self._batch
         if batch is not None and not batch.done.done() and now - batch.moved_at > self._answer_seconds:
             self._traffic.errors["answer took too long"] += 1
@@ -194,7 +201,7 @@ class Session(asyncio.Protocol):
         self._lost = self._loop.create_future()
         self._rest = b""
         self._xid = self._answered_xid = 0
-        self._ping_outstanding = False
+        self._pinged_at = None
         self._write(wire.connect(self._grant, self._last_zxid, self._timeout_seconds))
 
     def data_received(self, data: bytes) -> None:
@@ -222,13 +229,9 @@ class Session(asyncio.Protocol):
             self._traffic.errors["connection lost"] += 1
             self.start()
 
-    def _grant_came(self, grant: wire.Grant | ConnectionError | None) -> None:
+    def _grant_came(self, grant: _Grant) -> None:
         granted, self._granted = self._granted, None
-        if granted is None or granted.done():
-            return
-        if isinstance(grant, ConnectionError):
-            granted.set_exception(grant)
-        else:
+        if granted is not None and not granted.done():
             granted.set_result(grant)
 
     def _receive(self, data: bytes, start: int, end: int) -> None:
@@ -242,7 +245,7 @@ class Session(asyncio.Protocol):
             if event is not None:
                 self._on_event(event)
         elif xid == wire.PING_XID:
-            self._ping_outstanding = False
+            self._pinged_at = None
         elif (batch := self._batch) is not None:
             self._answered_xid = xid
             batch.left -= 1
@@ -268,7 +271,7 @@ class Session(asyncio.Protocol):
         assert self._transport is not None
         self._traffic.bytes_to_server += len(data)
         self._transport.write(data)
-        self._sent_at = self._now()
+        self._sent_at = time.monotonic()
         self._ping_after = self._timeout_seconds / 3 - random.uniform(*_JITTER_SECONDS)
 
     async def _connect(self) -> None:
@@ -294,21 +297,36 @@ class Session(asyncio.Protocol):
         granted = self._granted = self._loop.create_future()
         try:
             connection.bind((self._source, 0))
-            await asyncio.wait_for(self._loop.sock_connect(connection, server), CONNECT_SECONDS)
+            await self._within(self._loop.sock_connect(connection, server), CONNECT_SECONDS)
             await self._loop.create_connection(lambda: self, sock=connection)
-            grant = await asyncio.wait_for(granted, self._answer_seconds)
+            grant = await self._within(granted, self._answer_seconds)
+            if isinstance(grant, ConnectionError):
+                raise grant
         except (OSError, TimeoutError) as error:
             self._traffic.errors[f"cannot connect: {type(error).__name__}"] += 1
             self._granted = None
             await self._hang_up(connection)
             return False
         if grant is None:
-            self._traffic.expired += 1
+            self._traffic.errors["session expired"] += 1
             self._grant = wire.Grant()
             await self._hang_up(connection)
             return False
         self._grant = grant
         return self._transport is not None
+
+    async def _within(self, waited_for: Awaitable[T], seconds: float) -> T:
+        """What is waited for. Raises TimeoutError after so many seconds of the simulated hosts' clock."""
+        task = asyncio.ensure_future(waited_for)
+        end = self._now() + seconds
+        try:
+            while not task.done() and self._now() < end:
+                await asyncio.wait([task], timeout=seconds / 4)
+            if not task.done():
+                raise TimeoutError
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _hang_up(self, connection: socket.socket) -> None:
         """End an attempt whole, so that its end is not taken for that of the next."""
