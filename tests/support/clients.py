@@ -20,10 +20,12 @@ ENOUGH_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A request that did not get its whole answer with status 200. `at` is in seconds since the client began."""
+    """A request that did not get its whole answer with status 200. `at`, when it ended, is in seconds since the client
+    began, and `took` what it took until then."""
 
     at: float
     reason: str
+    took: float = 0.0
 
 
 class LoadClient:
@@ -32,7 +34,8 @@ class LoadClient:
     With `keep_alive` a thread uses one connection for as long as the server lets it: a connection that the server
     closes after an answer that announced it (`Connection: close`) is as it should be; one that ends in any other way
     is a failure. Without it, each request has a connection of its own.
-    `answers` counts the answers by their text, which is who gave them. With `tls` it speaks that.
+    `answers` counts the answers by their text, which is who gave them. `began` is when it did, by the monotonic clock.
+    With `tls` it speaks that.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class LoadClient:
         self._period = threads / rate
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
 
     def __enter__(self) -> "LoadClient":
@@ -85,7 +88,8 @@ class LoadClient:
         connection: _Connection | None = None
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self._period, time.monotonic())
+            sent = time.monotonic()
+            due = max(due + self._period, sent)
             try:
                 if connection is None:
                     with self._lock:
@@ -95,8 +99,9 @@ class LoadClient:
                 with self._lock:
                     self.answers[body] += 1
             except (OSError, _Bad) as error:
+                ended = time.monotonic()
                 with self._lock:
-                    self.failures.append(Failure(at=time.monotonic() - self._began, reason=_words(error)))
+                    self.failures.append(Failure(at=ended - self.began, reason=_words(error), took=ended - sent))
                 if connection is not None:
                     connection.close()
                 connection = None

@@ -65,12 +65,16 @@ class Daemon:
 
     def start(self, *, until: str = "/readyz") -> None:
         """Start it, and wait until it answers 200 there."""
+        self.launch()
+        eventually(lambda: self._answers(until), within=START_SECONDS, message=f"{self._name} answers {until} with 200")
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         assert not self.running
         with open(self.log_file, "ab") as log:
             self._process = subprocess.Popen(
                 [self._program, "run", "-c", str(self.configuration)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        eventually(lambda: self._answers(until), within=START_SECONDS, message=f"{self._name} answers {until} with 200")
 
     def send(self, number: int) -> None:
         """Send it a signal."""
