@@ -78,6 +78,7 @@ def asked_of_backend(proxy: Proxy, name: str, slots: int) -> Asked:
     asked["http-request", "return"] = http * (1 + (proxy.limits.queue is not None))
     asked["http-error",] = http * 3
     asked["http-request", "set-timeout"] = asked["http-reuse",] = http
+    asked["option", "srvtcpka"] = asked["srvtcpka-idle",] = asked["srvtcpka-intvl",] = http
     asked["option", "http-server-close"] = http and not proxy.keep_alive
     asked["retry-on",] = asked["http-request", "wait-for-body"] = tries
     asked["http-request", "disable-l7-retry"] = safe

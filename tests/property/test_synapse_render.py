@@ -52,14 +52,15 @@ SHAPES = [
     r"    http-request wait-for-body time \d+ms if { req\.hdr_val\(content-length\) 1:16384 }"
     r"( { method GET HEAD OPTIONS TRACE PUT DELETE })?",
     r"    http-reuse (safe|always|aggressive|never)",
-    r"    option (http-server-close|httpchk|idle-close-on-response)",
+    r"    srvtcpka-(idle|intvl) 1s",
+    r"    option (srvtcpka|http-server-close|httpchk|idle-close-on-response)",
     rf"    dynamic-cookie-key {WORD}",
     rf"    cookie {TOKEN} insert indirect nocache dynamic( maxidle \d+s)?",
     rf"    http-check send meth GET uri {TARGET} ver HTTP/1\.1 hdr Host [A-Za-z0-9_.:-]+",
     r"    default-server inter \d+ms fastinter \d+ms downinter \d+ms fall \d+ rise \d+"
     r"( observe layer[47] error-limit \d+ on-error mark-down)?( maxconn \d+)?( maxqueue \d+)?( slowstart \d+ms)?"
     r"( send-proxy(-v2)? check-send-proxy)? pool-purge-delay 1s",
-    rf"    server s\d+ {ADDRESS} weight \d{{1,3}} check( disabled)?",
+    rf"    server s\d+ {ADDRESS} weight \d{{1,3}} check( tcp-ut 2s)?( disabled)?",
 ]
 SHAPE = re.compile("|".join(f"(?:{shape})" for shape in SHAPES))
 
