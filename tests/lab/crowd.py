@@ -1,7 +1,9 @@
 """A crowd of instances beside those of the lab's hosts: registered by the lab itself, and answered for by one of its
 services at many addresses."""
 
+import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +71,16 @@ class Crowd:
         for service, (port, _) in SERVICES.items():
             command = [sys.executable, "-m", "tests.lab.service", "0.0.0.0", str(port), service, "/nowhere"]
             Process(namespace, command, self._directory / f"crowd-{service}.log").start()
+            eventually(partial(_listens, self._network.control(_NAME), port), message=f"the crowd's {service} listens")
         writer = self._writer = open_writer(self._registry, session_timeout_seconds=10)
         writer.start(lambda: None)
         eventually(lambda: writer.status().connected, within=10)
         return writer
+
+
+def _listens(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), 1.0).close()
+    except OSError:
+        return False
+    return True

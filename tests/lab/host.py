@@ -53,6 +53,7 @@ class Host:
         subprocess.run(command, check=True)
         self.requests = directory / "requests"
         self._limited: set[str] = set()
+        self._protected = False
         self.processes: dict[str, Process] = {}
         for daemon in ("nerve", "synapse"):
             command = [str(_PROGRAMS / daemon), "run", "-c", str(directory / f"{daemon}.yaml")]
@@ -109,7 +110,7 @@ class Host:
                 process.environment = {}
                 process.end(signal.SIGTERM)
         self.signal("haproxy", signal.SIGCONT)
-        self.remount("rw")
+        self.unprotect()
         self.free()
         for service in SERVICES:
             self.mood(service, None)
@@ -254,15 +255,27 @@ class Host:
         """Make room again."""
         (self.directory / "disk" / "filler").unlink(missing_ok=True)
 
-    def remount(self, mode: str) -> None:
-        """Make that disk `ro` or `rw`."""
-        subprocess.run(["mount", "-o", f"remount,{mode}", str(self.directory / "disk")], check=True)
+    def protect(self) -> None:
+        """Make that disk read-only by every path: a second mount over it. What is open for writing would keep the
+        kernel from making the first one so."""
+        if not self._protected:
+            disk = str(self.directory / "disk")
+            subprocess.run(["mount", "--bind", disk, disk], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", disk], check=True)
+            self._protected = True
+
+    def unprotect(self) -> None:
+        """Make it writable again."""
+        if self._protected:
+            subprocess.run(["umount", "-l", str(self.directory / "disk")], check=True)
+            self._protected = False
 
     def stop(self) -> None:
         """End everything and take the disk away."""
         for process in self.processes.values():
             process.send(signal.SIGCONT)
         self.power_off()
+        self.unprotect()
         subprocess.run(["umount", "-l", str(self.directory / "disk")], check=False)
 
 
