@@ -57,8 +57,11 @@ HEALED_SECONDS: Final = 20.0
 """What was ended, suspended or cut off works again so soon after that was undone: tests/support/pair.py gives a daemon
 as long to start."""
 
-END_SECONDS: Final = ROUTED_SECONDS + HARD_STOP_SECONDS
-"""The fleet is as at the start so soon after the last fault: old workers of HAProxy have so long to finish."""
+SESSION_FILE_SECONDS: Final = 60.0
+"""A nerve whose disk was full tries again so often to keep its session there."""
+
+END_SECONDS: Final = max(ROUTED_SECONDS + HARD_STOP_SECONDS, SESSION_FILE_SECONDS + MACHINE_SECONDS)
+"""The fleet is as at the start so soon after the last fault: old workers of HAProxy have their time to finish."""
 
 PROMISES: Final = {
     "routed": ROUTED_SECONDS,

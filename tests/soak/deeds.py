@@ -159,7 +159,9 @@ def _works(deed: Deed) -> bool:
 
 
 def _expire(deed: Deed) -> None:
-    saved = json.loads((deed.host.host.directory / "state-1" / "session.json").read_text())
+    file = deed.host.host.directory / "state-1" / "session.json"
+    assert file.exists(), "the session is not on disk, which was full: nerve tries again within a minute"
+    saved = json.loads(file.read_text())
     deed.session = _session(deed)
     deed.fleet.zookeeper.expire_session(saved["session"], bytes.fromhex(saved["password"]))
 

@@ -259,12 +259,10 @@ class SoakFleet:
         for host in self:
             for instance in host.instances.values():
                 instance.start()
-        for host in self:
-            eventually(lambda host=host: all(each.answers() for each in host.instances.values()))  # type: ignore[misc]
-            host.nerve.start()
-        for host in self:
-            host.synapse.start()
-        eventually(lambda: all(self.whole(host) for host in self), within=20, message="every host routes to everybody")
+            host.nerve.launch()
+            host.synapse.launch()
+        eventually(lambda: all(self.whole(host) for host in self), within=60, message="every host routes to everybody")
+        eventually(lambda: all(host.ready(name) for host in self for name in host.daemons), within=60)
 
     def whole(self, host: SoakHost) -> bool:
         """Whether this host routes to every instance of every service."""

@@ -3,7 +3,7 @@ explained. Pure."""
 
 import enum
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.soak.faults import EVERYWHERE, EXTRA, Effect, Fault
@@ -17,19 +17,20 @@ class Expected(enum.Enum):
     OPEN = "open"
 
 
-def expected(under_way: Iterable[Fault], service: str, instance: str, on: str) -> Expected:
+def expected(under_way: Collection[Fault], service: str, instance: str, on: str) -> Expected:
     """What must become, on the host `on`, of the instance of a service that is on the host `instance`."""
-    found = Expected.UNROUTED if service == EXTRA else Expected.ROUTED
-    for fault in under_way:
-        if _leaves_open(fault, instance, on):
-            return Expected.OPEN
-        if fault.kind.effect is Effect.PRESENT and service == EXTRA:
-            found = Expected.ROUTED
-        if fault.service == service and fault.host == instance:
-            is_out = fault.kind.effect is Effect.OUT
-            if is_out or (fault.kind.effect is Effect.HELD and fault.by == on):
-                return Expected.UNROUTED
-    return found
+    if any(_leaves_open(fault, instance, on) for fault in under_way):
+        return Expected.OPEN
+    if any(_takes_out(fault, service, instance, on) for fault in under_way):
+        return Expected.UNROUTED
+    is_defined = service != EXTRA or any(fault.kind.effect is Effect.PRESENT for fault in under_way)
+    return Expected.ROUTED if is_defined else Expected.UNROUTED
+
+
+def _takes_out(fault: Fault, service: str, instance: str, on: str) -> bool:
+    if (fault.service, fault.host) != (service, instance):
+        return False
+    return fault.kind.effect is Effect.OUT or (fault.kind.effect is Effect.HELD and fault.by == on)
 
 
 def _leaves_open(fault: Fault, instance: str, on: str) -> bool:
