@@ -8,7 +8,7 @@ ARGS ?=
 # Most tests wait for something: three at a time keep two cores busy.
 JOBS ?= 3
 
-.PHONY: help demo test lint test-docker lab bench bench-feed bench-nerve bench-series bench-synapse bench-balance bench-scale fuzz mutations clean
+.PHONY: help demo test lint test-docker lab soak bench bench-feed bench-nerve bench-series bench-synapse bench-balance bench-scale fuzz mutations clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,7 +35,11 @@ lab: ## break a fleet of hosts in network namespaces on purpose; needs root; ARG
 	@.ci/setup dev haproxy zookeeper lab
 	@$(BIN)/python -m tests.lab $(ARGS)
 
-bench: ## what the benchmarks measure on this machine
+soak: ## break a fleet at random for an hour, and hold it to its promises; ARGS="--seconds 120 --seed 7" for less
+	@.ci/setup dev haproxy zookeeper
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+bench: ## every benchmark, in about a quarter of an hour; ARGS="hop removal" for some, ARGS=--quick to see that they work
 	@.ci/setup dev haproxy zookeeper
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -72,5 +76,5 @@ mutations: ## break each guarantee on purpose, one line at a time, and see that 
 	@$(BIN)/python -m tests.mutations $(ARGS)
 
 clean: ## remove what the other targets made here
-	rm -rf .venv .demo .docker .lab .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .demo .docker .lab .soak .fuzz build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
