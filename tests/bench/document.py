@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,14 @@ def put(page: str, table: str) -> str:
     if not found or not ended:
         raise ValueError(f"there is no place for the table: it stands between {BEGIN!r} and {END!r}")
     return before + table + after
+
+
+def written(result: Result) -> str:
+    """The result as JSON, with a figure in each line; samples have four decimals."""
+    head = asdict(result)
+    figures = [{**each, "samples": [round(sample, 4) for sample in each["samples"]]} for each in head.pop("figures")]
+    lines = ",\n".join(f"  {json.dumps(each, ensure_ascii=False)}" for each in figures)
+    return json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}") + f',\n "figures": [\n{lines}\n ]\n}}\n'
 
 
 def read(directory: Path, files: Sequence[str]) -> list[Result]:

@@ -1,16 +1,15 @@
 """Runs the parts of a benchmark, says what they measure as they go, and writes JSON beside it."""
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.bench.document import written
 from tests.bench.figures import Figure, Part, Result, line
 from tests.bench.machine import machine
 
@@ -94,7 +93,7 @@ def run(
         )
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / part.file).write_text(json.dumps(asdict(result), indent=1) + "\n")
+            (directory / part.file).write_text(written(result))
     return well
 
 
