@@ -14,10 +14,13 @@ from nerve.cleaning import PARENTS
 from smartstack.forms import RegistryUrl
 from smartstack.registry import open_surveyor
 from synapse.cli import cli
+from tests.support.browser import Browser, browser
 from tests.support.commands import run_here
 from tests.support.eventually import eventually
 from tests.support.pair import Host
 from tests.support.stage import Client
+
+__all__ = ["browser"]
 
 PORTS = {"web": 3210, "api": 3211, "db": 3212}
 CALLS = {0: {"web": ["api", "db"], "cron": ["web"]}, 1: {"api": ["db"]}, 2: {}}
@@ -128,6 +131,23 @@ def test_edges_are_exactly_those_that_exist(fleet: Fleet) -> None:
     lines = asked(fleet.hosts[2], "edges").splitlines()
     assert sum("->" in line for line in lines) == len(expected(fleet))
     assert "3 of 3 synapses answered" in lines
+
+
+def test_the_graph_shows_exactly_the_edges_that_exist(fleet: Fleet, browser: Browser) -> None:
+    """In a browser in front of the host on which nobody calls."""
+    browser.base = f"http://{fleet.hosts[2].admin}"
+    browser.size(1280)
+    browser.complaints()
+    browser.open("topology")
+    wanted = {f"{source} to {service}" for source, _, service, _ in expected(fleet)}
+
+    def shown() -> set[str]:
+        script = "return [...document.querySelectorAll('.edge title')].map((title) => title.textContent.split(':')[0])"
+        return set(browser.driver.execute_script(script))
+
+    eventually(lambda: shown() == wanted)
+    assert "by 3 of 3 hosts" in browser.text()
+    assert browser.complaints() == []
 
 
 def test_figures_are_those_of_all_hosts(fleet: Fleet) -> None:
