@@ -1,6 +1,7 @@
 """Break each guarantee on purpose, one line at a time, and see that its test fails.
 
     python -m tests.mutations [NAME ...] [--list] [--jobs 2]
+    python -m tests.mutations --document
 
 Each mutation is made in a copy of the tree, where the daemons are started from, too. The test is run there without the
 mutation first (it must pass), then with it (it must fail by an assertion or a time-out of its own). Exit 1 where one is
@@ -18,7 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.mutations.table import ROOT, Mutation, mutations
+from tests.lab.report import put_between
+from tests.mutations.table import ROOT, Mutation, document, mutations
+
+BEGIN, END = "<!-- mutations -->", "<!-- /mutations -->"
+GUARANTEES = ROOT / "docs" / "guarantees.md"
 
 SECONDS = 300.0
 """How long one test may take, should its own time-out fail."""
@@ -33,7 +38,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true", help="only say what there is")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--document", action="store_true", help="only write the table in docs/guarantees.md")
     options = parser.parse_args()
+    if options.document:
+        GUARANTEES.write_text(put_between(GUARANTEES.read_text(), BEGIN, END, document()))
+        return 0
     known = {each.name: each for each in mutations()}
     unknown = [name for name in options.names if name not in known]
     if unknown:
