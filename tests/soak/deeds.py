@@ -44,16 +44,17 @@ class NotNow(Exception):
 
 
 Step = Callable[[Deed], None]
-Check = Callable[[Deed], bool]
+Check = Callable[[Deed], str]
+"""What is missing until it is healed, in words; empty when it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How one kind is done. `healed` is asked after `undo` until it says so."""
+    """How one kind is done. `missing` is asked after `undo` until nothing is."""
 
     do: Step
     undo: Step = lambda _: None
-    healed: Check = lambda _: True
+    missing: Check = lambda _: ""
 
 
 # Services
@@ -154,8 +155,10 @@ def _launch(deed: Deed) -> None:
     _daemon(deed).launch()
 
 
-def _works(deed: Deed) -> bool:
-    return deed.host.ready(_which(deed)) and deed.host.connected(_which(deed))
+def _works(deed: Deed) -> str:
+    if not deed.host.ready(_which(deed)):
+        return "it is not ready"
+    return "" if deed.host.connected(_which(deed)) else "it does not know the registry"
 
 
 def _expire(deed: Deed) -> None:
@@ -172,8 +175,8 @@ def _session(deed: Deed) -> str | None:
     return session
 
 
-def _has_new_session(deed: Deed) -> bool:
-    return deed.host.connected("nerve") and _session(deed) != deed.session
+def _has_new_session(deed: Deed) -> str:
+    return "" if deed.host.connected("nerve") and _session(deed) != deed.session else "it has no new session"
 
 
 def _signal(part: str, number: signal.Signals) -> Step:
@@ -194,13 +197,15 @@ def _continue(deed: Deed) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def _has_haproxy(deed: Deed) -> bool:
-    return bool(deed.host.slots()) and bool(deed.host.haproxy("worker"))
+def _has_haproxy(deed: Deed) -> str:
+    return "" if deed.host.slots() and deed.host.haproxy("worker") else "HAProxy does not answer"
 
 
-def _has_new_haproxy(deed: Deed) -> bool:
+def _has_new_haproxy(deed: Deed) -> str:
     now = {*deed.host.haproxy("master"), *deed.host.haproxy("worker")}
-    return bool(now) and not now & set(deed.pids) and deed.host.slots() is not None
+    if not now or deed.host.slots() is None:
+        return "no HAProxy answers"
+    return f"the processes are {sorted(now)}" if now & set(deed.pids) else ""
 
 
 # The registry
@@ -211,17 +216,17 @@ def _restart_zookeeper(deed: Deed) -> None:
     deed.fleet.zookeeper.launch()
 
 
-def _all_connected(deed: Deed) -> bool:
+def _all_connected(deed: Deed) -> str:
     try:
-        answers = "Mode:" in deed.fleet.zookeeper.command("srvr", timeout_seconds=0.5)
+        if "Mode:" not in deed.fleet.zookeeper.command("srvr", timeout_seconds=0.5):
+            return "ZooKeeper does not serve"
     except OSError:
-        return False
-    return answers and all(
-        host.connected(daemon)
-        for host in deed.fleet
-        for daemon in host.daemons
-        if f"{daemon} on {host.name}" not in deed.suspended
-    )
+        return "ZooKeeper does not answer"
+    for host in deed.fleet:
+        for daemon in host.daemons:
+            if f"{daemon} on {host.name}" not in deed.suspended and not host.connected(daemon):
+                return f"{daemon} on {host.name} does not know the registry"
+    return ""
 
 
 _STOP, _CONT, _KILL, _TERM = signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL, signal.SIGTERM
@@ -230,7 +235,7 @@ WAYS: Final = {
     "service-killed": Way(
         do=lambda deed: deed.instance.kill(),
         undo=lambda deed: deed.instance.start(),
-        healed=lambda deed: deed.instance.answers(),
+        missing=lambda deed: "" if deed.instance.answers() else "nobody listens",
     ),
     "service-hung": Way(do=lambda deed: deed.instance.send(_STOP), undo=lambda deed: deed.instance.send(_CONT)),
     "service-slow": Way(do=_mood(SLOW), undo=_mood(None)),
@@ -244,32 +249,32 @@ WAYS: Final = {
     "definition-refused": Way(do=_defined(raw={"backend": "blance roundrobin"}), undo=_defined()),
     "definition-touched": Way(do=_touch),
     "service-added": Way(do=_add, undo=_remove),
-    "nerve-killed": Way(do=lambda deed: _daemon(deed).kill(), undo=_launch, healed=_works),
-    "nerve-restarted": Way(do=lambda deed: _daemon(deed).send(_TERM), undo=_launch, healed=_works),
+    "nerve-killed": Way(do=lambda deed: _daemon(deed).kill(), undo=_launch, missing=_works),
+    "nerve-restarted": Way(do=lambda deed: _daemon(deed).send(_TERM), undo=_launch, missing=_works),
     "nerve-hung": Way(
-        do=lambda deed: _daemon(deed).suspend(), undo=lambda deed: _daemon(deed).send(_CONT), healed=_works
+        do=lambda deed: _daemon(deed).suspend(), undo=lambda deed: _daemon(deed).send(_CONT), missing=_works
     ),
-    "session-expired": Way(do=_expire, healed=_has_new_session),
-    "synapse-killed": Way(do=lambda deed: _daemon(deed).kill(), undo=_launch, healed=_works),
-    "synapse-restarted": Way(do=lambda deed: _daemon(deed).send(_TERM), undo=_launch, healed=_works),
+    "session-expired": Way(do=_expire, missing=_has_new_session),
+    "synapse-killed": Way(do=lambda deed: _daemon(deed).kill(), undo=_launch, missing=_works),
+    "synapse-restarted": Way(do=lambda deed: _daemon(deed).send(_TERM), undo=_launch, missing=_works),
     "synapse-hung": Way(
-        do=lambda deed: _daemon(deed).suspend(), undo=lambda deed: _daemon(deed).send(_CONT), healed=_works
+        do=lambda deed: _daemon(deed).suspend(), undo=lambda deed: _daemon(deed).send(_CONT), missing=_works
     ),
-    "haproxy-killed": Way(do=_signal("either", _KILL), healed=_has_new_haproxy),
-    "haproxy-hung": Way(do=_signal("worker", _STOP), undo=_continue, healed=_has_haproxy),
-    "master-hung": Way(do=_signal("master", _STOP), undo=_continue, healed=_has_haproxy),
+    "haproxy-killed": Way(do=_signal("either", _KILL), missing=_has_new_haproxy),
+    "haproxy-hung": Way(do=_signal("worker", _STOP), undo=_continue, missing=_has_haproxy),
+    "master-hung": Way(do=_signal("master", _STOP), undo=_continue, missing=_has_haproxy),
     "disk-full": Way(do=lambda deed: deed.host.fill(), undo=lambda deed: deed.host.free()),
     "zookeeper-killed": Way(
         do=lambda deed: deed.fleet.zookeeper.kill(),
         undo=lambda deed: deed.fleet.zookeeper.launch(),
-        healed=_all_connected,
+        missing=_all_connected,
     ),
     "zookeeper-hung": Way(
         do=lambda deed: deed.fleet.zookeeper.suspend(),
         undo=lambda deed: deed.fleet.zookeeper.resume(),
-        healed=_all_connected,
+        missing=_all_connected,
     ),
-    "zookeeper-restarted": Way(do=_restart_zookeeper, healed=_all_connected),
+    "zookeeper-restarted": Way(do=_restart_zookeeper, missing=_all_connected),
 }
 
 

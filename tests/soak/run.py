@@ -19,6 +19,8 @@ DAEMONS_EVERY_SECONDS: Final = 1.0
 SAMPLES_EVERY_SECONDS: Final = 2.0
 _TICK_SECONDS: Final = 0.05
 
+_SHOWN: Final = 500
+
 EVENTS_BEFORE: Final = 15
 """How many events stand before each violation in the report."""
 
@@ -67,6 +69,7 @@ class Soak:
     _refused: list[str] = field(default_factory=list)
     _under_way: list[_UnderWay] = field(default_factory=list)
     _promises: Promises = field(default_factory=lambda: Promises(PROMISES))
+    _due: dict[str, float] = field(default_factory=dict)
     _lag: float = 0.0
 
     def run(self) -> Outcome:
@@ -77,7 +80,6 @@ class Soak:
         for host in self.fleet:
             host.start_clients()
         waiting = list(self.plan)
-        due = {watcher.look_at_routes: 0.0, watcher.look_at_daemons: 0.0, watcher.sample: 0.0}
         last = self._now
         while self._now < self.seconds or waiting or self._under_way:
             self._lag, last = max(self._lag, self._now - last), self._now
@@ -87,16 +89,13 @@ class Soak:
             suspended = frozenset[str]().union(*map(suspends, faults))
             if any(fault.kind.effect is Effect.ALL_UNSURE for fault in faults):
                 suspended |= {"zookeeper"}
-            if self._now >= due[watcher.look_at_routes]:
+            if self._is_due(watcher.look_at_routes, ROUTES_EVERY_SECONDS):
                 watcher.look_at_routes(self._now, faults)
-                due[watcher.look_at_routes] = self._now + ROUTES_EVERY_SECONDS
-            if self._now >= due[watcher.look_at_daemons]:
+            if self._is_due(watcher.look_at_daemons, DAEMONS_EVERY_SECONDS):
                 watcher.look_at_daemons(self._now, faults, suspended)
-                due[watcher.look_at_daemons] = self._now + DAEMONS_EVERY_SECONDS
-            if self._now >= due[watcher.sample]:
+            if self._is_due(watcher.sample, SAMPLES_EVERY_SECONDS):
                 watcher.sample(self._now, suspended)
                 watcher.read_logs(self._now)
-                due[watcher.sample] = self._now + SAMPLES_EVERY_SECONDS
             time.sleep(_TICK_SECONDS)
         self._wait_for(before)
         watcher.read_logs(self._now)
@@ -105,6 +104,13 @@ class Soak:
     @property
     def _now(self) -> float:
         return time.monotonic() - self._began
+
+    def _is_due(self, what: Callable[..., None], every_seconds: float) -> bool:
+        """Whether it was last done so long ago; it is done now, then."""
+        if self._now < self._due.get(what.__name__, 0.0):
+            return False
+        self._due[what.__name__] = self._now + every_seconds
+        return True
 
     def _say(self, words: str) -> None:
         self._events.append((self._now, words))
@@ -145,12 +151,11 @@ class Soak:
                 self._say(f"undone {fault.words}")
             others = [other.done.fault for other in self._under_way if other is not each]
             each.deed.suspended = frozenset[str]().union(*map(suspends, others))
-            is_healed = WAYS[fault.kind.name].healed(each.deed)
+            missing = WAYS[fault.kind.name].missing(each.deed)
             # A daemon that was ended is whole again when it knows the registry, for which that must be there.
             is_held_up = any(other.kind.effect is Effect.ALL_UNSURE for other in others)
-            wrong = "" if is_healed or is_held_up else "it does not work again"
-            self._promises.look("healed", fault.words, self._now, wrong=wrong)
-            if is_healed:
+            self._promises.look("healed", fault.words, self._now, wrong="" if is_held_up else missing)
+            if not missing:
                 each.done.healed = self._now
                 self._under_way.remove(each)
                 if self._now - each.done.undone > 0.5:
@@ -162,7 +167,9 @@ class Soak:
         self._say("the last fault is healed")
         wrong = ["nothing was seen yet"]
         while wrong and self._now - began <= END_SECONDS + 1.0:
-            wrong = differences(before, picture(self.fleet))
+            was, wrong = wrong, differences(before, picture(self.fleet))
+            if wrong and wrong != was:
+                self._say(f"not yet as at the start: {'; '.join(wrong)[:_SHOWN]}")
             self._promises.look("as at the start", "the fleet", self._now, wrong="; ".join(wrong))
             time.sleep(ROUTES_EVERY_SECONDS)
         self._say(
