@@ -67,13 +67,15 @@ def failing(
     yield from _compare(scenario, rate, seconds, balances, others)
 
 
-def hanging(*, rate: float = 400.0, seconds: float = 8.0, balances: Sequence[str] = BALANCES) -> Iterator[Figure]:
+def hanging(*, rate: float = 400.0, seconds: float = 8.0, balances: Sequence[str] = BALANCES[:2]) -> Iterator[Figure]:
     """One of five instances is well for 3 s, then takes requests and answers no more."""
     scenario = Scenario(change=lambda servers, host: servers.hang(host, PORT), after=WELL_SECONDS, settings={"": {}})
     yield from _compare(scenario, rate, seconds, balances)
 
 
-def degrading(*, rate: float = 400.0, seconds: float = 15.0, balances: Sequence[str] = BALANCES) -> Iterator[Figure]:
+def degrading(
+    *, rate: float = 400.0, seconds: float = 13.0, balances: Sequence[str] = BALANCES[:2]
+) -> Iterator[Figure]:
     """One of five instances is well for 3 s, and then gets slower within 10 s, by 200 ms."""
     scenario = Scenario(
         change=lambda servers, host: servers.answer(host, PORT, after=0.2, within=10.0),

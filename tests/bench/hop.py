@@ -1,6 +1,6 @@
 """What a proxy adds to a request, ours and others side by side in one run.
 
-python -m tests.bench.hop [--rate 1000] [--seconds 4] [--rounds 5] [--rivals haproxy,nginx,envoy]
+python -m tests.bench.hop [--rate 1000] [--seconds 3] [--rounds 5] [--rivals haproxy,nginx,envoy]
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def light_host(**settings: Any) -> Iterator[Host]:
 
 
 def hop(
-    *, rate: int = 1000, seconds: float = 4.0, rounds: int = 5, rivals: Sequence[str] = tuple(RIVALS)
+    *, rate: int = 1000, seconds: float = 3.0, rounds: int = 5, rivals: Sequence[str] = tuple(RIVALS)
 ) -> Iterator[Figure]:
     """The same requests at the same rate, with connections that are kept, to one instance that answers at once: without
     a proxy, through the pair's HAProxy with the feed of requests and without it, and through others that know nothing

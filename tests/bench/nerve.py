@@ -1,6 +1,6 @@
 """What nerve costs, and how soon it tells the truth.
 
-    python -m tests.bench.nerve [sizes] [growth] [kills] [restarts] [flapping] [--seconds 20]
+    python -m tests.bench.nerve [sizes] [growth] [kills] [restarts] [flapping] [--seconds 15]
 
 nerve, ZooKeeper and the services are real and on this machine; if it has other work to do, the figures are higher.
 """
@@ -36,7 +36,7 @@ def sizes(
     *,
     services: Sequence[int] = (1, 20, 100),
     kinds: Sequence[str] = ("http",),
-    seconds: float = 20.0,
+    seconds: float = 15.0,
     warmup: float = 5.0,
 ) -> Iterator[Figure]:
     """nerve with so many services on ZooKeeper, each checked every second; its session's pings count as requests.
@@ -116,7 +116,7 @@ def _kill_often(host: NerveHost, server: LocalServer, times: int) -> tuple[list[
     return gone, back
 
 
-def restarts(*, times: int = 20) -> Iterator[Figure]:
+def restarts(*, times: int = 10) -> Iterator[Figure]:
     """nerve with two services is stopped and started, killed with kill -9 and started, and edited: until all is
     registered, and what a second watcher of ZooKeeper saw. A gap is a moment without a node of the service."""
     with _zookeeper() as server:
@@ -128,7 +128,7 @@ def restarts(*, times: int = 20) -> Iterator[Figure]:
             yield Figure(name=f"{row.way}: gaps", size=size, unit="", samples=[row.gaps])
 
 
-def flapping(*, seconds: float = 20.0) -> Iterator[Figure]:
+def flapping(*, seconds: float = 10.0) -> Iterator[Figure]:
     """A service is up for 100 ms and down for as long, checked every 20 ms: how often it joins, which `publish_limit`
     bounds, and what is written to ZooKeeper; with flap damping only shown ("shadow"), and on."""
     limit = PublishLimit()

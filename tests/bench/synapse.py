@@ -2,7 +2,7 @@
 
     python -m tests.bench.synapse cold [--services 100,1000] [--instances 10]
     python -m tests.bench.synapse change [--services 1000] [--instances 10] [--changes 50]
-    python -m tests.bench.synapse churn [--services 100] [--instances 10] [--rate 5] [--seconds 30]
+    python -m tests.bench.synapse churn [--services 100] [--instances 10] [--rate 5] [--seconds 20]
     python -m tests.bench.synapse deploy [--instances 10] [--requests 50000]
 
 Without a command all of them run.
@@ -66,7 +66,7 @@ def change(*, services: int = 1000, instances: int = 10, changes: int = 50) -> I
             yield Figure(name=f"{what} without a change", size=size, unit=unit, samples=[each])
 
 
-def churn(*, services: int = 100, instances: int = 10, rate: int = 5, seconds: int = 30) -> Iterator[Figure]:
+def churn(*, services: int = 100, instances: int = 10, rate: int = 5, seconds: int = 20) -> Iterator[Figure]:
     """Instances leave and come back at a steady rate under load: how soon HAProxy shows it, and what fails."""
     size = f"{services} x {instances}, {rate} changes/s for {seconds} s"
     with fleet(services, instances) as (host, client):

@@ -12,7 +12,7 @@ from tests.support.machine import Machine
 from tests.support.zookeeper_links import Recorder, changes, deletions, gaps
 
 ROUNDS = 6
-"""`make bench-nerve` does it twenty times."""
+"""`make bench-nerve` does it ten times."""
 
 
 @pytest.fixture
