@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from synapse.haproxy.proc import processes_with
 from tests.lab.grammar import SERVICES
 from tests.lab.network import Network
 from tests.lab.process import Process
+from tests.support.eventually import eventually
 
 RATE = 60.0
 """Requests a second of the client of a host."""
@@ -25,6 +27,7 @@ RATE = 60.0
 SESSION_SECONDS = 4.0
 CHECK = {"type": "http", "path": "/", "interval": "500ms", "timeout": "1s", "rise": 1, "fall": 2}
 
+START_SECONDS = 60.0
 CGROUP = Path("/sys/fs/cgroup/memory")
 
 _PROGRAMS = Path(sys.executable).parent
@@ -239,7 +242,15 @@ class Host:
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
-        process.start()
+        eventually(
+            partial(self._started, daemon), START_SECONDS, f"{daemon} of {self.name} is ready with its own clock"
+        )
+
+    def _started(self, daemon: str) -> bool:
+        """Whether it is ready; one that ended is started again: libfaketime makes system calls of a program that starts
+        fail now and then (EINVAL)."""
+        self.processes[daemon].start()
+        return self.ready(daemon)
 
     def _group(self, program: str) -> Path:
         return CGROUP / f"{self.directory.parent.name}-{self.name}-{program}"

@@ -1,6 +1,8 @@
 """What the lab makes of the calls of its clients."""
 
 import json
+import re
+from pathlib import Path
 
 from tests.lab.report import (
     BEGIN,
@@ -15,7 +17,7 @@ from tests.lab.report import (
     put_between,
     read_calls,
 )
-from tests.lab.scenario import Scenario, read
+from tests.lab.scenario import Scenario, read, scenarios
 
 SCENARIO = read(
     "one",
@@ -115,3 +117,11 @@ def test_a_table_goes_between_its_marks() -> None:
     """And nothing else of the document changes."""
     document = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert put_between(document, BEGIN, END, "new\n") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+
+
+def test_the_document_has_a_row_for_each_scenario() -> None:
+    """With its promise, word by word: it is written from the reports, and never by hand."""
+    document = (Path(__file__).parents[2] / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    table = document.partition(BEGIN)[2].partition(END)[0]
+    rows = re.findall(r"^\| (.+?) \| ([a-z0-9-]+) \| .* \|$", table, re.MULTILINE)
+    assert rows == [(each.promise, each.name) for each in scenarios()]
