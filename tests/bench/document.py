@@ -33,13 +33,13 @@ def document(results: Sequence[Result]) -> str:
 
 
 def headlines(results: Sequence[Result]) -> str:
-    """The table of the README: the figures that count most, each with its command."""
+    """The table of the README: the figures that count most, each with its command; the options stand on the page."""
     rows = [f"| | of | median | {_SPREAD} | command |", "|---|---|---|---|---|"]
     for result in results:
         for figure in result.figures:
             if figure.headline:
                 cells = (f"{result.title}: {figure.name}", figure.size, _median(figure), _spread(figure))
-                rows.append(_row(*cells, f"`{result.command}`"))
+                rows.append(_row(*cells, f"`{result.command.partition(' --')[0]}`"))
     return "\n".join([BEGIN, "", *rows, "", *_machines(results), "", END])
 
 
