@@ -119,6 +119,7 @@ def _telling(synapse: Synapse, gauge: Callable[[], Gauge]) -> Telling:
         counts=lambda: known.counts,
         snapshot=lambda: synapse.snapshot,
         gauge=gauge,
+        problems=lambda: known.problems,
     )
 
 

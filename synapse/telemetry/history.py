@@ -116,9 +116,10 @@ class History:
         return self._series.templates
 
     def window(self, seconds: float, by: By) -> Window:
-        """What is known of the last seconds."""
+        """What is known of the last seconds. While nothing can be received, nobody says how late it is: that is a gap
+        too."""
         with self._lock:
-            return self._series.window(seconds, by)
+            return self._series.window(seconds, by, self._time())
 
     def learn(self, service: str) -> Mapping[str, int]:
         """The paths of a service that were seen, with how often; for a while more of them are kept."""

@@ -32,7 +32,7 @@ from synapse.telemetry.taps import LONGEST_WAIT_SECONDS, Heard, Taps
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telling:
     """What the answers are made of: the name of this host, what was counted, who listens, what is offered, and what
-    HAProxy says of now. `history` is None where the feed is off."""
+    HAProxy says of now. `history` is None where the feed is off; `problems` say why nothing, or not all, is known."""
 
     host: str
     history: History | None
@@ -40,6 +40,7 @@ class Telling:
     counts: Callable[[], Counts]
     snapshot: Callable[[], Snapshot | None]
     gauge: Callable[[], Gauge]
+    problems: Callable[[], tuple[str, ...]]
     wall: Callable[[], float] = time.time
 
 
@@ -128,8 +129,13 @@ _ANSWERS: Final[dict[str, _Asked]] = {
 
 
 def _about(telling: Telling, seconds: int, window: Window) -> dict[str, Any]:
-    covered = round(window.covered, 3)
-    return {"at": telling.wall(), "host": telling.host, "window_seconds": seconds, "covered_seconds": covered}
+    return {
+        "at": telling.wall(),
+        "host": telling.host,
+        "window_seconds": seconds,
+        "covered_seconds": round(window.covered, 3),
+        "problems": list(telling.problems()),
+    }
 
 
 def _losses(telling: Telling, history: History) -> dict[str, Any]:

@@ -153,16 +153,20 @@ class Series:
         """The paths that were seen of this service, with how often; for a while more of them are kept."""
         return self.sample.ask(service, self._now)
 
-    def window(self, seconds: float, by: By) -> Window:
-        """What is known of the last seconds."""
-        first = max(_number(self._now - seconds), self._number - FRAMES)
+    def window(self, seconds: float, by: By, now: float | None = None) -> Window:
+        """What is known of the last seconds before `now`; None: before the last time that was told. What passed since
+        then is a gap."""
+        now = self._now if now is None else max(now, self._now)
+        last = _number(now)
+        first = max(_number(now - seconds), last - FRAMES)
         parts = [
             Part(number=frame.number, covered=frame.covered, counted=frame.groups[by])
             for frame in self.since(first)
             if by in frame.groups
         ]
-        parts.append(Part(number=self._number, covered=self._covered, counted=self._tally.loose(by)))
-        return Window(first=first, last=self._number, parts=tuple(parts))
+        if self._number >= first:
+            parts.append(Part(number=self._number, covered=self._covered, counted=self._tally.loose(by)))
+        return Window(first=first, last=last, parts=tuple(parts))
 
     def limits(self) -> Limits:
         """How full it is."""

@@ -403,7 +403,7 @@ def test_a_restart_of_synapse_costs_no_request_and_the_feed_goes_on(host: Host) 
 
 
 def test_an_address_that_is_taken_is_a_problem_until_it_is_free(host: Host) -> None:
-    """Everything else goes on, /status says it, and the feed begins once it can."""
+    """Everything else goes on, /status and figures say it, and the feed begins once it can."""
     host.serve("web", PORT)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind((host.address, 3200))
@@ -411,6 +411,7 @@ def test_an_address_that_is_taken_is_a_problem_until_it_is_free(host: Host) -> N
         [problem] = host.synapse.status()["problems"][""]
         assert "telemetry: cannot receive at" in problem
         assert "address already in use" in problem
+        assert host.synapse.get("/telemetry/stat").json()["problems"] == [problem.split("telemetry: ")[1]]
         assert ask(host).status == 200
     eventually(lambda: host.synapse.status()["problems"] == {}, within=10)
     ask(host)

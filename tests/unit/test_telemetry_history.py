@@ -110,6 +110,16 @@ def test_a_quick_restart_writes_the_ten_seconds_again(world: World) -> None:
     assert row["requests"] == 6
 
 
+def test_what_nobody_hears_is_a_gap_while_it_lasts(world: World) -> None:
+    """Where the feed's address is taken, what was known before is not taken for the last minute."""
+    world.tick(60, 2)
+    world.away(30)
+    assert world.rates(60) == [2.0, 2.0, 2.0, None, None, None]
+    world.away(600)
+    assert world.rates(60) == [None] * 6
+    assert world.history.window(60, "service").covered == 0
+
+
 @pytest.mark.parametrize("seconds", [-86_400.0, -600.0, -5.0, 5.0, 600.0, 86_400.0])
 def test_a_clock_that_is_set_moves_the_history_along(world: World, seconds: float) -> None:
     """Also on disk: after a restart everything is still as old as it is."""

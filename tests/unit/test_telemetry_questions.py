@@ -75,6 +75,7 @@ def desk(tmp_path: Path) -> Desk:
         counts=lambda: Counts(unparsed=1, forged=2, dropped=3),
         snapshot=lambda: offered("web", "quiet"),
         gauge=lambda: Gauge(connections={"web": 7}, dropped=4),
+        problems=lambda: ("the disk is full",),
         wall=lambda: now[0],
     )
     return Desk(telling, history)
@@ -91,6 +92,7 @@ def test_stat_says_everything_of_each_service(desk: Desk) -> None:
         "host": "here",
         "window_seconds": 60,
         "covered_seconds": 5.0,
+        "problems": ["the disk is full"],
         "by": "service",
         "dropped": {"unparsed": 1, "forged": 2, "receiver": 3, "haproxy": 4},
     }

@@ -144,6 +144,7 @@ def test_where_nothing_was_asked_a_sentence_says_so() -> None:
         pytest.param({}, [], id="all of it is covered"),
         pytest.param({"covered_seconds": 58.4}, ["58 s of 60 s covered"], id="synapse was not there all the time"),
         pytest.param({"covered_seconds": 66.0}, [], id="a little more than was asked for"),
+        pytest.param({"problems": ["the disk is full"]}, ["the disk is full"], id="something is wrong"),
         pytest.param({"dropped": {"unparsed": 0, "haproxy": None}}, [], id="nothing was lost, as far as is known"),
         pytest.param(
             {"dropped": {"unparsed": 2, "receiver": 1200, "haproxy": None}},
