@@ -1,8 +1,9 @@
-// Asking synapse. Every answer is {value, error, at}: while nothing answers, `value` stays what it was, `at` says of when
-// it is, and `error` says why there is nothing newer.
+// Asking synapse. Every answer is {value, error, refused, at}: while nothing answers, `value` stays what it was, `at` says
+// of when it is, and `error` says why there is nothing newer. `refused`: synapse is there, and says that it has no answer.
 
 const PATIENCE_SECONDS = 15;
 const AGAIN_SECONDS = 2;
+const REFUSED_SECONDS = 10;
 
 /** One GET. Never throws: an answer that is none is an `error`. `signal` ends it early. */
 export async function ask(path, signal, patience = PATIENCE_SECONDS) {
@@ -12,7 +13,7 @@ export async function ask(path, signal, patience = PATIENCE_SECONDS) {
     const answer = await fetch(path, { signal: signal ? AbortSignal.any([signal, limit]) : limit });
     const text = await answer.text();
     if (answer.ok || text.startsWith("{")) return { value: JSON.parse(text), error: null, at };
-    return { value: undefined, error: text.trim().slice(0, 300) || `status ${answer.status}`, at };
+    return { value: undefined, error: text.trim().slice(0, 300) || `status ${answer.status}`, refused: answer.status < 500, at };
   } catch (error) {
     if (signal?.aborted) return { value: undefined, error: "ended", at };
     return { value: undefined, error: limit.aborted ? "synapse does not answer in time" : "synapse does not answer", at };
@@ -34,9 +35,9 @@ export function poll(path, seconds, tell) {
     const began = performance.now();
     const found = await ask(path, ended.signal);
     if (ended.signal.aborted) return;
-    last = found.error === null ? found : { ...last, error: found.error };
+    last = found.error === null ? found : { ...last, error: found.error, refused: found.refused };
     tell(last);
-    const pause = found.error === null ? seconds : Math.min(seconds, AGAIN_SECONDS);
+    const pause = found.error === null ? seconds : found.refused ? Math.max(seconds, REFUSED_SECONDS) : Math.min(seconds, AGAIN_SECONDS);
     timer = setTimeout(turn, Math.max(pause * 1000, 10 * (performance.now() - began)));
   }
 
@@ -47,7 +48,8 @@ export function poll(path, seconds, tell) {
   };
 }
 
-/** The events, the oldest first: all that are kept, and then each as it comes. `tell` gets {events, error}. */
+/** The events, the oldest first: all that are kept, and then each as it comes. `tell` gets {events, error, known}:
+ * while nothing has answered, nothing is known. */
 export function follow(service, tell, most = 2000) {
   const ended = new AbortController();
   const query = service ? `&service=${encodeURIComponent(service)}` : "";
@@ -64,7 +66,7 @@ export function follow(service, tell, most = 2000) {
         events = [...events, ...found.value.events].slice(-most);
         number = found.value.number;
       }
-      tell({ events, error: found.error });
+      tell({ events, error: found.error, known: number !== null });
       if (found.error !== null) await new Promise((done) => setTimeout(done, 3000));
     }
   }

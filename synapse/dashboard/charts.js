@@ -1,7 +1,7 @@
 // Curves. Where nothing is known there is a gap, and no line across it.
 
 import { Component, createRef } from "./vendor/preact.mjs";
-import { duration, percent, perSecond } from "./format.js";
+import { clock, duration, percent, perSecond } from "./format.js";
 import { html } from "./parts.js";
 
 const HOUR = 3600;
@@ -76,12 +76,10 @@ class Chart extends Component {
     const data = [points.map((point) => point.at), ...chart.series.map(({ key }) => points.map((point) => point[key]))];
     if (this.plot && !anew) {
       this.plot.setData(data);
-      this.plot.setLegend({ idx: points.length - 1 }, false);
       return;
     }
     this.plot?.destroy();
     this.plot = new window.uPlot(this.options(chart), data, this.place.current);
-    this.plot.setLegend({ idx: points.length - 1 }, false);
   }
 
   options({ series, text, share }) {
@@ -89,6 +87,8 @@ class Chart extends Component {
     const ink = (name) => style.getPropertyValue(name).trim();
     const axis = { stroke: ink("--muted"), grid: { stroke: ink("--line"), width: 1 }, ticks: { stroke: ink("--line"), width: 1, size: 4 }, font: "11px system-ui, sans-serif" };
     const clockText = (seconds) => new Date(seconds * 1000).toTimeString().slice(0, 5);
+    // Where nobody points at a moment, the legend says the newest.
+    const pointed = (told) => (plot, value, one, at) => told(at === null ? plot.data[one].at(-1) : value);
     return {
       width: this.place.current.clientWidth || 300,
       height: 150,
@@ -103,8 +103,8 @@ class Chart extends Component {
         { ...axis, size: 56, values: (plot, values) => values.map((value) => (value === null ? "" : text(value))) },
       ],
       series: [
-        { label: "at", value: (plot, at) => (at === null ? "–" : new Date(at * 1000).toTimeString().slice(0, 8)) },
-        ...series.map((one) => ({ label: one.label, stroke: ink(one.ink), width: 1.5, dash: one.dash, spanGaps: false, points: { show: false }, value: (plot, value) => text(value) })),
+        { label: "at", value: pointed(clock) },
+        ...series.map((one) => ({ label: one.label, stroke: ink(one.ink), width: 1.5, dash: one.dash, spanGaps: false, points: { show: false }, value: pointed(text) })),
       ],
     };
   }

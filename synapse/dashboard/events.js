@@ -33,30 +33,30 @@ export class EventsPage extends Live {
         <label>About <select value=${kind} onChange=${set("kind")}><option value=${QUIET}>all but weights</option><option value=${EVERYTHING}>everything</option>${kinds.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
         <label>Show <select value=${level} onChange=${set("level")}><option value="">all</option><option value="trouble">only troubles</option></select></label>
       </form>
-      <${Timeline} events=${wanted} caption=${caption(wanted.length, all.length)} known=${events !== undefined} />`;
+      <${Timeline} events=${wanted} caption=${caption(wanted.length, all.length)} of=${events} />`;
   }
 }
 
 const caption = (some, all) => (some === all ? `What changed on this host: ${all} events` : `${some} of ${all} events`);
 const matches = (one, text) => `${one.service ?? ""} ${one.kind} ${one.what} ${one.why}`.toLowerCase().includes(text.toLowerCase());
 
-/** The newest first. `short` leaves the service out, on its own page. */
-export function Timeline({ events, caption, known, short }) {
+/** The newest first, of what `follow` found. `short` leaves the service out, on its own page. */
+export function Timeline({ events, caption, of, short }) {
   const newest = events.slice(-SHOWN).reverse();
   const columns = [
     { key: "at", title: "when", cell: (row) => html`<time datetime=${new Date(row.at * 1000).toISOString()} title=${day(row.at)}>${isToday(row.at) ? "" : `${day(row.at)} `}${clock(row.at)}</time>` },
     { key: "kind", title: "about", wide: true, cell: (row) => html`<span class="muted">${row.kind}</span>` },
-    ...(short ? [] : [{ key: "service", title: "service", under: true, cell: (row) => (row.service ? html`<a href=${serviceLink(row.service)}>${row.service}</a>` : html`<span class="muted">host</span>`) }]),
+    ...(short ? [] : [{ key: "service", title: "service", under: true, class: "named", cell: (row) => (row.service ? html`<a href=${serviceLink(row.service)}>${row.service}</a>` : html`<span class="muted">host</span>`) }]),
     { key: "what", title: "what, and why", class: "words", cell: (row) => html`<${Words} event=${row} />` },
   ];
-  return html`<${Table} caption=${caption} columns=${columns} rows=${newest} rowKey=${(row) => row.number} empty=${known ? "nothing" : "asking"} />
+  return html`<${Table} caption=${caption} columns=${columns} rows=${newest} rowKey=${(row) => row.number} empty=${of?.known ? "nothing" : of?.error ? "not known" : "asking"} />
     ${events.length > SHOWN ? html`<p class="muted">the newest ${SHOWN} are shown; synapse events prints all</p>` : null}`;
 }
 
 function Words({ event }) {
   const level = LEVELS[event.level] ?? "info";
   const what = level === "info" ? event.what : html`<${Mark} level=${level}>${event.what}<//>`;
-  return html`${what}${event.why ? html` <span class="muted">${event.why}</span>` : null}`;
+  return html`${what}${event.why ? html` <span class="muted">(${event.why})</span>` : null}`;
 }
 
 const isToday = (at) => new Date(at * 1000).toDateString() === new Date().toDateString();

@@ -29,6 +29,13 @@ export const trafficColumns = [
 
 export const retries = { key: "retries", title: "retries", number: true, wide: true, cell: ({ figures }) => count(figures?.retries), by: ({ figures }) => figures?.retries };
 
+/** The hosts of the fleet whose figures are missing in what is shown, and why. */
+export function Mute({ hosts }) {
+  const lines = (hosts ?? []).filter((one) => one.error).map(({ host, address, error }) =>
+    html`<li key=${address}><${Mark} level="warn">${host.includes(address) ? host : `${host} (${address})`} is missing here: ${error}<//></li>`);
+  return lines.length ? html`<ul class="notice">${lines}</ul>` : null;
+}
+
 /** What a reader has to know of the figures: what they do not cover, and what was lost. */
 export function Coverage({ answer }) {
   if (!answer) return null;
@@ -39,7 +46,6 @@ export function Coverage({ answer }) {
   else if (window - covered >= 1) notes.push(`${covered.toFixed(0)} s of ${window.toFixed(0)} s covered`);
   const lost = Object.entries(answer.dropped ?? {}).filter(([, number]) => number);
   if (lost.length) notes.push(`lines of the feed that are not counted: ${lost.map(([why, number]) => `${count(number)} ${why}`).join(", ")}`);
-  for (const host of answer.hosts ?? []) if (host.error) notes.push(`${host.host} (${host.address}): ${host.error}`);
   if (answer.note) notes.push(answer.note);
   return notes.length ? html`<p class="muted">${notes.join("; ")}</p>` : null;
 }

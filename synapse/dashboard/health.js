@@ -3,7 +3,9 @@
 import { age, clock, count, day } from "./format.js";
 import { html, Live, Mark, Section, serviceLink, Table, Trouble } from "./parts.js";
 
-/** Everything that is wrong by /status: {level, service (null for the host), text}. */
+const SLOW_SHARE = 0.5;
+
+/** Everything that is wrong by /status, the worst first: {level, service (null for the host), text}. */
 export function troublesOf(status) {
   if (!status) return [];
   const found = [];
@@ -32,31 +34,36 @@ export function troublesOf(status) {
       if (down) say("warn", name, `HAProxy finds ${down} of ${service.instances.length} down`);
       const out = service.instances.filter((one) => one.state === "out").length;
       if (out) say("warn", name, `the breaker is open for ${out} of ${service.instances.length}`);
+      const slow = service.instances.filter(isSlow);
+      if (slow.length) say("warn", name, slow.length === 1 ? `one of ${service.instances.length}: ${slow[0].balance.why}` : `${slow.length} of ${service.instances.length} get less than half of their share`);
     }
   }
-  return found;
+  return found.sort((one, other) => (other.level === "bad") - (one.level === "bad"));
 }
+
+/** Whether an instance serves, but gets less than half of its share for how it answers. */
+export const isSlow = ({ state, balance }) => state === "serving" && balance?.breaker === "closed" && balance.share < SLOW_SHARE;
 
 const prefixed = (links) => Object.fromEntries(Object.entries(links ?? {}).map(([name, link]) => [`the registry ${name}`, link]));
 
 export class HealthPage extends Live {
   componentDidMount() {
-    this.watch("status", "/status", 5);
     this.watch("stat", "/telemetry/stat?window=60", 5);
   }
 
-  render(props, { status, stat }) {
-    const told = this.value("status");
+  render({ status }, { stat }) {
+    const told = status?.value;
     return html`<h1>Health of the pair</h1>
       <${Trouble} of=${{ status, feed: stat }} />
-      ${told ? html`<${Wrong} troubles=${troublesOf(told)} /><div class="columns"><${Links} told=${told} /><${HAProxy} told=${told} /><${Feed} stat=${stat} /></div>
-        <${Certificates} told=${told} /><${Held} told=${told} /><${Plan} told=${told} />` : html`<p class="muted">asking</p>`}`;
+      ${told ? html`<${Wrong} troubles=${troublesOf(told)} known=${told.services} /><div class="columns"><${Links} told=${told} /><${HAProxy} told=${told} /><${Feed} stat=${stat} /></div>
+        <${Certificates} told=${told} /><${Held} told=${told} /><${Plan} told=${told} />` : html`<p class="muted">${status?.error ? "not known" : "asking"}</p>`}`;
   }
 }
 
-function Wrong({ troubles }) {
-  const lines = troubles.map((one, at) => html`<li key=${at}><${Mark} level=${one.level}>
-    ${one.service ? html`<a href=${serviceLink(one.service)}>${one.service}</a>: ` : null}${one.text}<//></li>`);
+/** `known`: the services that have a page. A definition that is refused need not have one. */
+function Wrong({ troubles, known }) {
+  const name = (service) => (service in known ? html`<a href=${serviceLink(service)}>${service}</a>` : service);
+  const lines = troubles.map((one, at) => html`<li key=${at}><${Mark} level=${one.level}>${one.service ? html`${name(one.service)}: ` : null}${one.text}<//></li>`);
   return html`<${Section} id="wrong" title="What is wrong">
     ${lines.length ? html`<ul class="plain">${lines}</ul>` : html`<p><${Mark} level="ok">nothing<//></p>`}<//>`;
 }
@@ -120,7 +127,7 @@ function Held({ told }) {
   if (!told.holds.length) return null;
   const columns = [
     { key: "address", title: "instance", cell: (row) => row.address },
-    { key: "service", title: "service", cell: (row) => html`<a href=${serviceLink(row.service)}>${row.service}</a>` },
+    { key: "service", title: "service", class: "named", cell: (row) => html`<a href=${serviceLink(row.service)}>${row.service}</a>` },
     { key: "left", title: "for", cell: (row) => (row.until === null ? "until unheld" : age(row.until - told.at)) },
     { key: "why", title: "why", class: "words", cell: (row) => `${row.reason}${row.owner ? ` (${row.owner})` : ""}` },
   ];

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { Sparkline } from "./charts.js";
-import { Coverage, successLevel, trafficColumns } from "./figures.js";
+import { Coverage, Mute, successLevel, trafficColumns } from "./figures.js";
 import { UNKNOWN } from "./format.js";
 import { troublesOf } from "./health.js";
 import { html, Live, Mark, Scope, serviceLink, Table, Trouble } from "./parts.js";
@@ -20,7 +20,6 @@ export class Overview extends Live {
   componentDidMount() {
     this.look(false);
     this.watch("services", "/services", 5);
-    this.watch("status", "/status", 10);
     this.draw();
   }
 
@@ -47,6 +46,7 @@ export class Overview extends Live {
         asked += 1;
         const found = await ask(`/telemetry/points?service=${encodeURIComponent(name)}&window=3600`, this.left.signal);
         if (this.left.signal.aborted) return;
+        if (found.refused) break; // the feed is off: nothing is known of the others either
         if (found.error === null) this.setState(({ curves }) => ({ curves: { ...curves, [name]: found.value.points } }));
       }
       const rest = (asked ? ROUND_SECONDS : 0.5) * 1000 - (performance.now() - began);
@@ -55,7 +55,7 @@ export class Overview extends Live {
   }
 
   rows() {
-    const services = this.value("services")?.services, figures = this.value("stat")?.rows, status = this.value("status");
+    const services = this.value("services")?.services, figures = this.value("stat")?.rows, status = this.props.status?.value;
     const names = new Set([...(services ?? []).map((one) => one.service), ...(figures ?? []).map((one) => one.service)]);
     const troubles = Map.groupBy(troublesOf(status), (one) => one.service);
     const rows = [...names].map((name) => ({
@@ -86,21 +86,22 @@ export class Overview extends Live {
       ...trafficColumns,
       { key: "hour", title: "last hour", wide: true, cell: (row) => row.service?.listen && html`<span data-service=${row.name}><${Sparkline} points=${this.state.curves[row.name]} label=${row.name} /></span>` },
       { key: "up", title: "up", number: true, hint: "instances that take requests, of all that are registered", by: (row) => upOf(row)?.up, cell: (row) => html`<${Up} row=${row} />` },
-      { key: "troubles", title: "what is wrong", class: "words", under: true, by: (row) => row.troubles.length, cell: (row) => row.troubles.map((one) => html`<${Mark} level=${one.level}>${one.text}<//> `) },
+      { key: "troubles", title: "what is wrong", class: "words", under: true, by: (row) => row.troubles.length, cell: (row) => row.troubles.map((one, at) => html`<div key=${at}><${Mark} level=${one.level}>${one.text}<//></div>`) },
     ];
   }
 
-  render(props, { stat, services, status, sort, filter, fleet }) {
+  render({ status }, { stat, services, sort, filter, fleet }) {
     const rows = this.rows(), wrong = rows.filter((row) => row.troubles.length).length;
-    const host = troublesOf(this.value("status")).filter((one) => one.service === null);
+    const host = troublesOf(status?.value).filter((one) => one.service === null);
     const caption = `Services: ${rows.length}${wrong ? `, ${wrong} with something wrong` : ""}; the last minute, ${fleet ? "of the fleet" : `on ${this.value("stat")?.host ?? "this host"}`}`;
     return html`<h1 class="unseen">Services</h1>
       <${Trouble} of=${{ figures: stat, services, status }} />
-      ${host.length ? html`<ul class="notice">${host.map((one) => html`<li><${Mark} level=${one.level}>${one.text}<//></li>`)}</ul>` : null}
+      <${Mute} hosts=${this.value("stat")?.hosts} />
+      ${host.length ? html`<ul class="notice">${host.map((one, at) => html`<li key=${at}><${Mark} level=${one.level}>${one.text}<//></li>`)}</ul>` : null}
       <form class="bar" onSubmit=${(event) => event.preventDefault()}><label>Find <input type="search" value=${filter} onInput=${(event) => this.setState({ filter: event.target.value })} placeholder="a service" /></label>
         <${Scope} fleet=${fleet} onChange=${(wanted) => this.look(wanted)} /></form>
       <${Table} caption=${caption} columns=${this.columns()} rows=${rows} rowKey=${(row) => row.name} sort=${sort} onSort=${this.sortBy}
-        empty=${services?.value === undefined ? "asking" : filter ? "no service has this in its name" : "no service is defined or used here"} />
+        empty=${services?.value === undefined ? (services?.error ? "not known" : "asking") : filter ? "no service has this in its name" : "no service is defined or used here"} />
       <${Coverage} answer=${this.value("stat")} />`;
   }
 }

@@ -42,15 +42,17 @@ export class Live extends Component {
   }
 }
 
-/** Says what keeps these sources from being of now; nothing while all is well. */
+/** Says what keeps these sources from being of now, each reason once; nothing while all is well. */
 export function Trouble({ of }) {
-  const lines = Object.entries(of)
-    .filter(([, found]) => found?.error)
-    .map(([name, found]) => {
-      const shown = found.value === undefined ? "nothing is known" : `what is shown is of ${clock(found.at)}`;
-      return html`<li key=${name}>${name}: ${found.error}; ${shown}</li>`;
-    });
-  return lines.length ? html`<ul class="notice bad" role="alert">${lines}</ul>` : null;
+  const late = Object.entries(of).filter(([, found]) => found?.error).map(([name, found]) => ({ name, ...found }));
+  const reasons = [...Map.groupBy(late, ({ error, value }) => JSON.stringify([error, value === undefined])).entries()];
+  const lines = reasons.map(([key, group]) => {
+    const [{ error, refused, value }] = group;
+    const shown = value === undefined ? "nothing is known" : `what is shown is of ${clock(Math.min(...group.map(({ at }) => at)))}`;
+    return html`<li key=${key}>${group.map(({ name }) => name).join(", ")}: ${error}${refused ? "" : `; ${shown}`}</li>`;
+  });
+  if (!lines.length) return null;
+  return late.every(({ refused }) => refused) ? html`<ul class="notice">${lines}</ul>` : html`<ul class="notice bad" role="alert">${lines}</ul>`;
 }
 
 const MARKS = { ok: "●", warn: "▲", bad: "✕", unknown: "?" };

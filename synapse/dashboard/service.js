@@ -34,19 +34,20 @@ export class ServicePage extends Live {
     if (this.value("explain") && !told) {
       return html`<h1>${name}</h1><p class="notice">No service of this name is defined or used on this host.</p>`;
     }
+    const hasFigures = told && !told.discovery_only && !stat?.refused;
     return html`<h1>${name} ${told ? html`<small>${told.discovery_only ? "discovery only" : told.listen ?? "not offered"}</small>` : null}</h1>
       <${Trouble} of=${{ figures: stat, instances: explain, curves: points, edges, routes }} />
       <${State} told=${told} splits=${this.value("explain")?.splits?.[name]} faults=${this.value("explain")?.faults} name=${name} />
-      ${told?.discovery_only ? null : html`<${Tiles} figures=${figures} />
+      ${hasFigures ? html`<${Tiles} figures=${figures} />
         <${Coverage} answer=${this.value("stat")} />
-        <${ServiceCharts} points=${this.value("points")?.points} />`}
+        <${ServiceCharts} points=${this.value("points")?.points} />` : null}
       <${Instances} told=${told} rows=${this.value("instances")?.rows} at=${this.value("explain")?.at} />
-      ${told && !told.discovery_only ? html`
+      ${hasFigures ? html`
         <div class="columns"><${Callers} name=${name} edges=${this.value("edges")?.edges} services=${this.value("services")?.services} />
         <${Callees} name=${name} edges=${this.value("edges")?.edges} /></div>
         <${Routes} rows=${this.value("routes")?.rows} />
         <${Tap} service=${name} />` : null}
-      <${Section} id="changes" title="What changed"><${Timeline} short events=${(events?.events ?? []).filter(isQuiet)} known=${events !== undefined} caption=${`Events of ${name} and of this host, without weights`} /><//>`;
+      <${Section} id="changes" title="What changed"><${Timeline} short events=${(events?.events ?? []).filter(isQuiet)} of=${events} caption=${`Events of ${name} and of this host, without weights`} /><//>`;
   }
 }
 

@@ -1,13 +1,14 @@
 // Who calls whom: callers on the left, whom they call on the right. The table below it says the same in words.
 
 import dagre from "./vendor/dagre.esm.js";
-import { Coverage, successLevel, trafficColumns } from "./figures.js";
+import { Coverage, Mute, successLevel, trafficColumns } from "./figures.js";
 import { duration, percent, perSecond } from "./format.js";
 import { html, Live, Scope, serviceLink, Table, Trouble } from "./parts.js";
 
 const HEIGHT = 44;
-const LABEL = 92;
 const NARROW = 640;
+const WIDE_SIZES = { rankdir: "LR", nodesep: 22, ranksep: 64, label: 92, least: 116, letters: 26 };
+const NARROW_SIZES = { rankdir: "TB", nodesep: 10, ranksep: 34, label: 56, least: 100, letters: 18 };
 
 export class Topology extends Live {
   constructor(props) {
@@ -28,7 +29,7 @@ export class Topology extends Live {
   /** Where no fleet is announced there is this host. */
   componentDidUpdate() {
     const { fleet, chosen, edges } = this.state;
-    if (fleet && !chosen && edges && (edges.error || !edges.value.hosts.length)) this.look(false);
+    if (fleet && !chosen && edges?.value?.hosts.length === 0) this.look(false);
   }
 
   render(props, { fleet, edges, services }) {
@@ -37,12 +38,13 @@ export class Topology extends Live {
     const merged = found && together(found);
     return html`<h1>Topology</h1>
       <${Trouble} of=${{ edges, services }} />
+      <${Mute} hosts=${this.value("edges")?.hosts} />
       <form class="bar" onSubmit=${(event) => event.preventDefault()}><${Scope} fleet=${fleet} onChange=${(wanted) => this.look(wanted, true)} />
         <p class="muted">who called whom in the last minute${found && fleet ? `, by ${this.value("edges").hosts.filter((one) => !one.error).length} of ${this.value("edges").hosts.length} hosts` : ""}</p></form>
       ${merged === undefined ? html`<p class="muted">${edges?.error ? "not known" : "asking"}</p>`
         : merged.length ? html`<${Graph} edges=${merged} known=${known ?? []} />`
         : html`<p class="notice">nobody called anybody in the last minute</p>`}
-      ${found ? html`<${Edges} edges=${found} known=${known ?? []} />` : null}
+      ${merged?.length ? html`<${Edges} edges=${found} known=${known ?? []} />` : null}
       <${Coverage} answer=${this.value("edges")} />`;
   }
 }
@@ -63,19 +65,38 @@ function together(edges) {
 }
 
 /** Nodes and edges with their places. */
-function layout(edges, known, narrow) {
+export function layout(edges, known, narrow) {
+  const { rankdir, nodesep, ranksep, label, least, letters } = narrow ? NARROW_SIZES : WIDE_SIZES;
   const graph = new dagre.graphlib.Graph();
-  graph.setGraph({ rankdir: narrow ? "TB" : "LR", nodesep: narrow ? 24 : 22, ranksep: narrow ? 34 : 64, marginx: 8, marginy: 8 });
+  graph.setGraph({ rankdir, nodesep, ranksep, marginx: 8, marginy: 8 });
   graph.setDefaultEdgeLabel(() => ({}));
   const names = [...new Set(edges.flatMap((edge) => [edge.source, edge.service]))].sort();
-  for (const name of names) {
-    const shown = name.length > 26 ? `${name.slice(0, 25)}…` : name;
-    graph.setNode(name, { name, shown, isService: known.includes(name), width: Math.max(116, shown.length * 7.8 + 24), height: HEIGHT });
-  }
-  for (const edge of edges) graph.setEdge(edge.source, edge.service, { edge, width: LABEL, height: 16, labelpos: "c" });
+  const nodes = names.map((name) => {
+    const shown = name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
+    return { name, shown, isService: known.includes(name), width: Math.max(least, shown.length * 7.8 + 24), height: HEIGHT };
+  });
+  // Side by side all are as wide as the widest: past a wider neighbour a line would run behind it.
+  const widest = Math.max(...nodes.map(({ width }) => width));
+  for (const node of nodes) graph.setNode(node.name, narrow ? node : { ...node, width: widest });
+  for (const edge of edges) graph.setEdge(edge.source, edge.service, { edge, width: label, height: 16, labelpos: "c" });
   dagre.layout(graph);
   const { width, height } = graph.graph();
-  return { width, height, nodes: graph.nodes().map((name) => graph.node(name)), edges: graph.edges().map((each) => graph.edge(each)) };
+  const lines = graph.edges().map((each) => {
+    const line = graph.edge(each);
+    return { ...line, points: fromSideToSide(line.points, graph.node(each.v), graph.node(each.w), narrow) };
+  });
+  return { width, height, nodes: graph.nodes().map((name) => graph.node(name)), edges: lines };
+}
+
+/** A line that goes on in the direction of reading leaves its caller on that side, and no neighbour hides it. */
+function fromSideToSide(points, source, target, narrow) {
+  const [along, across, length, breadth] = narrow ? ["y", "x", "height", "width"] : ["x", "y", "width", "height"];
+  if (source[along] + source[length] / 2 > target[along] - target[length] / 2) return points;
+  const end = (node, point, side) => {
+    const reach = node[breadth] / 2 - 8;
+    return { [along]: node[along] + (side * node[length]) / 2, [across]: Math.max(node[across] - reach, Math.min(node[across] + reach, point[across])) };
+  };
+  return [end(source, points[0], 1), ...points.slice(1, -1), end(target, points.at(-1), -1)];
 }
 
 class Graph extends Live {
@@ -106,7 +127,7 @@ class Graph extends Live {
     const of = new Map(edges.map((edge) => [JSON.stringify([edge.source, edge.service]), edge]));
     const incoming = Map.groupBy(edges, (edge) => edge.service);
     return html`<div class="rolls graph" role="region" aria-label="Graph of calls" tabindex="0">
-      <svg viewBox=${`0 0 ${width} ${height}`} width=${width} style=${{ minWidth: `${Math.round(width * 0.7)}px` }} role="group" aria-label=${`${nodes.length} callers and services, ${lines.length} edges between them; the table below has them in words`}>
+      <svg viewBox=${`0 0 ${width} ${height}`} width=${width} style=${{ minWidth: `${Math.round(width * 0.85)}px` }} role="group" aria-label=${`${nodes.length} callers and services, ${lines.length} edges between them; the table below has them in words`}>
         <defs>${["ok", "warn", "bad", "unknown"].map((level) => html`<marker key=${level} id=${`arrow-${level}`} viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path class=${`arrow ${level}`} d="M0 0L8 4L0 8z" /></marker>`)}</defs>
         ${lines.map(({ edge, points, x, y }) => html`<${Line} key=${`${edge.source} ${edge.service}`} edge=${of.get(JSON.stringify([edge.source, edge.service]))} points=${points} at=${{ x, y }} narrow=${this.query.matches} />`)}
         ${nodes.map((node) => html`<${Node} key=${node.name} node=${node} incoming=${incoming.get(node.name) ?? []} />`)}
@@ -117,7 +138,8 @@ class Graph extends Live {
 function Line({ edge, points, at, narrow }) {
   const level = successLevel(edge.success_rate);
   const told = `${edge.source} to ${edge.service}: ${perSecond(edge.rate)} requests a second, ${percent(edge.success_rate)} success, p99 ${duration(edge.p99_ms)}`;
-  const text = `${perSecond(edge.rate)}/s${level === "bad" || level === "warn" ? ` ✕ ${percent(edge.success_rate)}` : ""}`;
+  const fails = level === "bad" || level === "warn", rate = `${perSecond(edge.rate)}/s`, failing = `✕ ${percent(edge.success_rate)}`;
+  const text = !fails ? rate : narrow ? failing : `${rate} ${failing}`;
   const width = text.length * 6.6 + 4;
   return html`<g class=${`edge ${level}`}><title>${told}</title>
     <path d=${curve(points, narrow)} stroke-width=${1 + Math.min(3, Math.log10(1 + edge.rate))} marker-end=${`url(#arrow-${level})`} />
@@ -146,7 +168,7 @@ function Node({ node, incoming }) {
     <text class="name" x=${node.x} y=${node.y - 3} text-anchor="middle">${node.shown}</text>
     <text class="under" x=${node.x} y=${node.y + 13} text-anchor="middle">${under}</text>`;
   return node.isService
-    ? html`<a class=${`node ${level}`} href=${serviceLink(node.name)} aria-label=${`${node.name}, ${under}`}>${box}</a>`
+    ? html`<a class=${`node ${level}`} href=${serviceLink(node.name)} aria-label=${`${node.name}, ${under}`}><title>${node.name}, ${under}</title>${box}</a>`
     : html`<g class=${`node ${level}`}><title>${node.name}, ${under}</title>${box}</g>`;
 }
 
@@ -155,8 +177,8 @@ function Edges({ edges, known }) {
   const columns = [
     { key: "source", title: "caller", cell: (row) => name(row.source) },
     { key: "kind", title: "known by", wide: true, cell: (row) => row.source_kind },
-    { key: "host", title: "host", wide: true, cell: (row) => row.host },
-    { key: "service", title: "callee", cell: (row) => name(row.service) },
+    { key: "host", title: "host", under: true, cell: (row) => html`<span class="muted">${row.host}</span>` },
+    { key: "service", title: "callee", class: "named", cell: (row) => name(row.service) },
     ...trafficColumns,
   ];
   const rows = edges.map((edge) => ({ ...edge, figures: edge }));
