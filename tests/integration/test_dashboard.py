@@ -1,7 +1,10 @@
 """The dashboard in a real Chromium, beside a pair that runs and is asked for real."""
 
 import http.client
+import re
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,10 +22,11 @@ __all__ = ["browser"]
 
 DASH = "\N{EN DASH}"
 HOSTILE = "<img src=x onerror=alert(1)>"
+LONG = "a-service-with-a-name-as-long-as-the-alphabet-of-names-allows-which-somebody-has-of-course"
 PAGES = ("", "service/web", "topology", "events", "health")
-LOOKS = ((1280, "light"), (1280, "dark"), (360, "light"), (360, "dark"))
+LOOKS = ((1280, "light"), (360, "dark"))
 MARKS = {
-    "": "Services: 3",
+    "": "Services: 4",
     "service/web": "Who called web",
     "topology": "Every edge of the last minute",
     "events": "synapse started",
@@ -38,6 +42,7 @@ def serving() -> Iterator[Host]:
     host.settings["fleet"] = {"listen": f"{host.address}:3201"}
     host.serve("web", 3210)
     host.serve("api", 3211, instances=2)
+    host.serve(LONG, 3212, instances=1)
     host.write("services/directory.yaml", '{"port": 8080, "check": {"type": "tcp"}}')
     host.join("directory", 9)
     bad = Instance(host=host.instance(4).host, port=8080, name="h4", weight=0, labels=((MAINTENANCE_LABEL, HOSTILE),))
@@ -73,6 +78,21 @@ def ask(host: Host, port: int, source: str, path: str) -> int:
         connection.close()
 
 
+def go(page: Browser, path: str) -> None:
+    """Another page, as a link leads there: nothing is loaded anew."""
+    page.driver.execute_script("location.hash = arguments[0]", f"#/{path}")
+
+
+def call(page: Browser, module: str, function: str, *arguments: object) -> Any:
+    """What a function of one of the dashboard's modules answers in this browser."""
+    if not page.driver.current_url.startswith(page.base):
+        page.open("health")
+    script = """
+        const [module, name, given, done] = arguments;
+        import(`/dashboard/${module}`).then((there) => done(there[name](...given)), (error) => done(String(error)));"""
+    return page.driver.execute_async_script(script, module, function, list(arguments))
+
+
 def row(host: Host, service: str) -> dict[str, Any]:
     rows: list[dict[str, Any]] = host.synapse.get("/telemetry/stat?window=60").json()["rows"]
     return next(each for each in rows if each["service"] == service)
@@ -80,10 +100,11 @@ def row(host: Host, service: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PAGES, ids=[name or "services" for name in PAGES])
 def test_every_page_in_every_look(page: Browser, serving: Host, name: str) -> None:
-    """Wide and on a phone, light and dark: it has what it should, nothing complains, nobody else is asked, and on a
-    phone no page rolls sideways. A picture of each is kept."""
+    """Wide and light, on a phone and dark: it has what it should, nothing complains, nobody else is asked, no page
+    rolls sideways, and where there is room no table does. A picture of each is kept."""
     if name == "topology":
         ask(serving, 3211, "web", "/items")
+        ask(serving, 3212, "web", "/items")
     page.open(name)
     for width, scheme in LOOKS:
         page.size(width, scheme)
@@ -91,6 +112,11 @@ def test_every_page_in_every_look(page: Browser, serving: Host, name: str) -> No
         eventually(lambda: "asking" not in page.text(), within=15)
         wide, seen = page.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
         assert wide <= seen == width
+        if width > 1000:
+            script = (
+                "return [...document.querySelectorAll('.rolls')].filter((one) => one.scrollWidth > one.clientWidth)"
+            )
+            assert page.driver.execute_script(script) == []
         page.picture(f"{name.replace('/', '-') or 'services'}-{width}-{scheme}")
     assert page.complaints() == []
     assert page.hosts_asked() == {serving.admin}
@@ -174,24 +200,25 @@ def test_the_graph_shows_the_edges(page: Browser, serving: Host) -> None:
     """Exactly the edges that there are, each from the caller to the callee; of the fleet, and of this host for who
     wants those."""
     told = serving.synapse.get("/telemetry/edges?window=60").json()["edges"]
-    assert {(each["source"], each["service"]) for each in told} == {("frontdoor", "web"), ("web", "api")}
+    wanted = {f"{each['source']} to {each['service']}" for each in told}
+    assert wanted >= {"frontdoor to web", "web to api"}
     page.open("topology")
 
     def titles() -> set[str]:
         script = "return [...document.querySelectorAll('.edge title')].map((title) => title.textContent.split(':')[0])"
         return set(page.driver.execute_script(script))
 
-    eventually(lambda: titles() == {"frontdoor to web", "web to api"}, within=10)
+    eventually(lambda: titles() == wanted, within=10)
     assert "by 1 of 1 hosts" in page.text()
     page.driver.find_element(By.CSS_SELECTOR, "fieldset label:first-of-type input").click()
-    eventually(lambda: "hosts" not in page.text() and len(titles()) == 2, within=10)
+    eventually(lambda: "hosts" not in page.text() and titles() == wanted, within=10)
     # What calls is to the left of what it calls.
     script = """return [...document.querySelectorAll('.node')].map((node) =>
         [node.querySelector('.name').textContent, node.getBoundingClientRect().left])"""
     left = dict(page.driver.execute_script(script))
     assert left["frontdoor"] < left["web"] < left["api"]
     page.driver.find_element(By.CSS_SELECTOR, "a.node").send_keys(Keys.ENTER)
-    eventually(lambda: page.text("h1").split()[0] in ("web", "api"))
+    eventually(lambda: page.text("h1").split()[0] in ("web", "api", LONG))
 
 
 def test_an_event_comes_by_itself(page: Browser, serving: Host) -> None:
@@ -220,17 +247,101 @@ def test_by_keyboard_alone(page: Browser, serving: Host) -> None:
     assert page.driver.title.startswith("web ")
 
 
-def test_a_synapse_that_is_gone_is_said(page: Browser, serving: Host) -> None:
-    """The figures of before stay, with a word that they are of before; back, it is as if nothing had been."""
+def test_a_synapse_that_restarts_under_an_open_page(page: Browser, serving: Host) -> None:
+    """The figures of before stay, with a word that they are of before, and a page that is opened meanwhile says that
+    nothing is known; both come back by themselves."""
     page.open("")
     eventually(lambda: page.row("Services", "web"), within=10)
     serving.synapse.stop()
     try:
         eventually(lambda: "synapse does not answer; what is shown is of" in page.text(), within=15)
         assert page.row("Services", "web")["up"] == "▲ 3/4"
+        eventually(lambda: page.text(".well") == "✕ synapse does not answer", within=10)
+        go(page, "events")
+        eventually(lambda: "not known" in page.text("tbody"), within=10)
     finally:
         serving.synapse.start()
+    eventually(lambda: "synapse started" in page.text("tbody"), within=25)
+    go(page, "")
+    eventually(lambda: page.row("Services", "web")["up"] == "▲ 3/4", within=25)
     eventually(lambda: "does not answer" not in page.text("body"), within=25)
+
+
+def test_where_the_feed_is_off(browser: Browser) -> None:
+    """Every page says why it has no figures, once; instances are there all the same, and the worst that is wrong stands
+    above every page."""
+    with closing(Host()) as host:
+        host.settings["telemetry"] = {"listen": None}
+        host.serve("web", 3210, instances=1)
+        host.define("empty", 3211)
+        host.start()
+        browser.base = f"http://{host.admin}"
+        browser.size(1280)
+        browser.open("")
+        off = "nothing is known of requests: telemetry.listen is null in synapse.yaml"
+        eventually(lambda: browser.text(".notice") == f"figures: {off}")
+        assert browser.row("Services", "web")["success"] == DASH
+        go(browser, "service/web")
+        eventually(lambda: browser.row("Instances", host.instance(1).address)["state"] == "● serving")
+        eventually(lambda: browser.text(".notice").endswith(off))
+        assert "Live requests" not in browser.text()
+        eventually(lambda: browser.text(".well") == "✕ empty: no instance is registered")
+
+
+def test_the_legend_says_the_newest(page: Browser, serving: Host) -> None:
+    """Beneath a curve stand its last values while nobody points at others, after a phone was turned too."""
+    page.open("service/web")
+    for width in (1280, 700):
+        page.size(width)
+        eventually(lambda: page.text(".u-legend"), within=10)
+        for shown in page.driver.find_elements(By.CSS_SELECTOR, ".u-legend"):
+            eventually(lambda shown=shown: re.search(r"\d\d:\d\d:\d\d", shown.text))  # type: ignore[misc]
+
+
+WELL = {"state": "serving", "balance": None}
+SLOW = {"state": "serving", "balance": {"breaker": "closed", "share": 0.1, "why": "slow, 50 ms against 2 ms"}}
+NEARLY = {"state": "serving", "balance": {"breaker": "closed", "share": 0.8, "why": "slow, 3 ms against 2 ms"}}
+OUT = {"state": "out", "balance": {"breaker": "open", "share": 0, "why": "7 failures in a row"}}
+DOWN = {"state": "down", "balance": None}
+
+
+@pytest.mark.parametrize(
+    ("instances", "wanted"),
+    [
+        ([WELL, NEARLY], []),
+        ([], ["bad no instance is registered"]),
+        ([DOWN], ["bad no instance serves"]),
+        ([WELL, DOWN], ["warn HAProxy finds 1 of 2 down"]),
+        ([WELL, OUT], ["warn the breaker is open for 1 of 2"]),
+        ([WELL, SLOW], ["warn one of 2: slow, 50 ms against 2 ms"]),
+        ([WELL, SLOW, SLOW], ["warn 2 of 3 get less than half of their share"]),
+    ],
+    ids=["well", "none", "none-serves", "down", "out", "slow", "two-slow"],
+)
+def test_what_is_called_wrong(page: Browser, instances: list[object], wanted: list[str]) -> None:
+    """One slow instance is worth a word, a little slower is not. What is bad stands before what is only a warning."""
+    service = {"origin": "listing", "instances": instances}
+    status = {"services": {"web": {"origin": "last good", "reason": "away", "instances": [WELL]}, "api": service}}
+    found = call(page, "health.js", "troublesOf", status)
+    said = [f"{each['level']} {each['text']}" for each in found]
+    assert sorted(said) == sorted([*wanted, "warn last good: away"])
+    assert [each["level"] for each in found] == sorted(each["level"] for each in found)
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "phone"])
+def test_no_line_of_the_graph_runs_behind_a_name(page: Browser, narrow: bool) -> None:
+    """However long the names of its neighbours are, a line goes from the side of its caller to that of its callee."""
+    pairs = [("x" * 60, "y" * 60), *(("frontdoor", f"service-{number}") for number in range(5)), ("cron", "service-4")]
+    edges = [{"source": source, "service": service} for source, service in pairs]
+    placed = call(page, "topology.js", "layout", edges, [], narrow)
+    for line in placed["edges"]:
+        points = line["points"]
+        for node in placed["nodes"]:
+            for one, other in pairwise(points):
+                for part in range(21):
+                    left = one["x"] + (other["x"] - one["x"]) * part / 20 - node["x"]
+                    top = one["y"] + (other["y"] - one["y"]) * part / 20 - node["y"]
+                    assert abs(left) >= node["width"] / 2 - 0.01 or abs(top) >= node["height"] / 2 - 0.01, node["name"]
 
 
 @pytest.mark.parametrize("path", ["/dashboard/../daemon.py", "/dashboard/%2e%2e/daemon.py", "/dashboard/__init__.py"])

@@ -191,8 +191,8 @@ def test_the_address_for_others_only_answers(fleet: Fleet) -> None:
     assert status("/telemetry/stat", headers={"Origin": "https://evil.example"}) == 403
 
 
-def test_who_hangs_is_named_and_the_others_are_shown(fleet: Fleet) -> None:
-    """Within the time-out, and with what it did say before nowhere in the figures."""
+def test_who_hangs_is_named_and_the_others_are_shown(fleet: Fleet, browser: Browser) -> None:
+    """Within the time-out, and with what it did say before nowhere in the figures; in a browser too."""
     hung = fleet.hosts[1]
     eventually(partial(sees_every_edge, fleet, fleet.hosts[0]), within=10)
     hung.synapse.suspend()
@@ -201,6 +201,11 @@ def test_who_hangs_is_named_and_the_others_are_shown(fleet: Fleet) -> None:
         answer = told(fleet.hosts[0], "edges")
         took = time.monotonic() - began
         lines = asked(fleet.hosts[0], "edges").splitlines()
+        browser.base = f"http://{fleet.hosts[0].admin}"
+        browser.open("topology")
+        missing = f"({hung.address}:3201) is missing here: no answer within 2.0 s"
+        eventually(lambda: missing in browser.text(".notice"))
+        assert "by 2 of 3 hosts" in browser.text()
     finally:
         hung.synapse.send(signal.SIGCONT)
     [failed] = [each for each in answer["hosts"] if each["error"] is not None]
