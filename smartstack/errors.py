@@ -18,7 +18,7 @@ class Problem:
 
     `line` and `column` count from 1; 0 means that the problem belongs to the file as a whole.
     `key` is dotted (`proxy.listen`), empty for the file as a whole. `got` is the offending value as the user wrote
-    it, shortened; None where there is none to show.
+    it, shortened; None where there is none to show. `in_use`: what the file says is in use all the same.
     """
 
     path: str
@@ -27,6 +27,7 @@ class Problem:
     key: str = ""
     message: str
     got: str | None = None
+    in_use: bool = False
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}:{self.column}" if self.line else self.path

@@ -154,15 +154,17 @@ def _named_links(snapshot: Snapshot) -> dict[str, LinkStatus]:
 def _configuration(turn: _Turn) -> Iterator[Event]:
     """Files that are wrong, and that are right again."""
     now, before = _problems(turn.after), _problems(turn.before) if turn.before else set()
-    for name, text in sorted(now - before):
-        what = "configuration problem, what was in use stays in use"
+    for name, text, in_use in sorted(now - before):
+        what = "configuration problem" + ("" if in_use else ", what was in use stays in use")
         yield turn.event(Kind.DEFINITION, what, text, name or None, Level.ERROR)
     if before and not now:
         yield turn.event(Kind.DEFINITION, "the configuration has no problem any more")
 
 
-def _problems(snapshot: Snapshot) -> set[tuple[str, str]]:
-    return {(name, str(problem)) for name, problems in snapshot.problems.items() for problem in problems}
+def _problems(snapshot: Snapshot) -> set[tuple[str, str, bool]]:
+    return {
+        (name, str(problem), problem.in_use) for name, problems in snapshot.problems.items() for problem in problems
+    }
 
 
 def _definitions(turn: _Turn) -> Iterator[Event]:

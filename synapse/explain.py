@@ -193,10 +193,11 @@ def _steps(answer: Mapping[str, Any], service: str, one: Mapping[str, Any]) -> I
     for number, line in enumerate(ring_lines(rings)):
         yield f"{'' if number else 'rings':<13}{line}"
     for problem in answer["problems"].get(service, ()):
-        yield f"definition   {printable(problem, 500)}; what was in use stays in use"
+        stays = "" if one["definition_in_use"] else "; what was in use stays in use"
+        yield f"definition   {printable(problem, 500)}{stays}"
     if one["refused_definition"]:
         yield f"definition   NOT IN USE: {printable(one['refused_definition'], 1000)}"
-    elif service not in answer["problems"]:
+    elif one["definition_in_use"]:
         yield "definition   is in use as it stands in its file"
     haproxy = answer["haproxy"]
     runs = f"running, pid {haproxy['pid']}, {one['slots']} slots" if haproxy["running"] else "NOT RUNNING, or silent"

@@ -1,6 +1,7 @@
 """What is wrong with the configuration, from everybody who found something."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from smartstack.errors import Problem
 from smartstack.live import LiveConfiguration
@@ -28,10 +29,14 @@ class Problems:
         problems = dict(self._configuration.view.problems)
         for name, found in self._routes().items():
             problems[name] = (*problems.get(name, ()), *found)
-        host = (*self._configuration.problems, *unknown_names(self._configuration), *more)
+        besides = (replace(each, in_use=True) for each in (*unknown_names(self._configuration), *more))
+        host = (*self._configuration.problems, *besides)
         if self._wanting.template_problem is not None:
             message = f"{self._wanting.template_problem}; its last good text is used"
-            host = (*host, Problem(path=self._configuration.path, key="haproxy.templates", message=message))
+            host = (
+                *host,
+                Problem(path=self._configuration.path, key="haproxy.templates", message=message, in_use=True),
+            )
         if host:
             problems[""] = (*problems.get("", ()), *host)
         return problems

@@ -4,7 +4,7 @@ only when something is wrong with it."""
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smartstack.definition import parent_name
@@ -198,7 +198,7 @@ class Provenance:
             if each.to == to
         )
         key, index = next(leading)
-        return self._problem(service, Key(name=f"{key}[{index}].to"), message)
+        return replace(self._problem(service, Key(name=f"{key}[{index}].to"), message), in_use=True)
 
     def named(self, service: str, key: str, why: str) -> str:
         """What is wrong with what a key names, and the file and line of that key."""

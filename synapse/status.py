@@ -177,6 +177,7 @@ def _service(name: str, offer: Offer, observed: Observed | None, snapshot: Snaps
         "unknown_since": None if isinstance(offer.known, Listing) else offer.known.since,
         "held_back_until": None if offer.choice.due is None else snapshot.at + offer.choice.due - snapshot.clock,
         "refused_definition": refusal.reason if refusal else None,
+        "definition_in_use": refusal is None and all(each.in_use for each in snapshot.problems.get(name, ())),
         "refused_nodes": offer.choice.refused,
         "discovery_only": offer.definition.proxy is None,
         "rings": offer.placement.rings,

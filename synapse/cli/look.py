@@ -84,7 +84,8 @@ def _warn(synapse: Synapse, wait_seconds: float) -> None:
     """On standard error: what keeps the answer from being the whole truth."""
     for problems in synapse.problems().values():
         for problem in problems:
-            click.echo(f"warning: {problem}; what was in use stays in use", err=True)
+            stays = "" if problem.in_use else "; what was in use stays in use"
+            click.echo(f"warning: {problem}{stays}", err=True)
     for name in synapse.missing():
         click.echo(f"warning: the registry has not said anything on {name} within {wait_seconds:g} s", err=True)
 

@@ -206,6 +206,10 @@ OF_THE_HOST: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"problems": {"web": (Problem(path="web.yaml", message="is no YAML"),)}},
         ["definition web: configuration problem, what was in use stays in use (web.yaml: is no YAML)"],
     ),
+    "a definition leads nowhere": (
+        {"problems": {"web": (Problem(path="web.yaml", message="leads to nobody", in_use=True),)}},
+        ["definition web: configuration problem (web.yaml: leads to nobody)"],
+    ),
     "the host's file is wrong": (
         {"problems": {"": (Problem(path="synapse.yaml", message="is no YAML"),)}},
         ["definition -: configuration problem, what was in use stays in use (synapse.yaml: is no YAML)"],

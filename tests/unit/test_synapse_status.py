@@ -117,6 +117,7 @@ def test_a_quiet_host() -> None:
                 "unknown_since": None,
                 "held_back_until": None,
                 "refused_definition": None,
+                "definition_in_use": True,
                 "refused_nodes": [],
                 "discovery_only": False,
                 "rings": [],
