@@ -56,9 +56,8 @@ def split(
     elif not found:
         click.echo(f"all requests for {service} stay there: its definition has no split")
     else:
-        for line in table(
-            [("TO", "PERCENT", "WHO SAYS SO"), *map(_split_row, found), _rest(service, found)], right={1}
-        ):
+        rows = [_split_row(service, one, lives=_lives(answer["services"].get(one["to"]))) for one in found]
+        for line in table([("TO", "PERCENT", "WHO SAYS SO"), *rows, _rest(service, found)], right={1}):
             click.echo(line)
     _say_untold(untold)
 
@@ -136,12 +135,17 @@ def _list(answer: dict[str, Any], as_json: bool) -> None:
         click.echo(line)
 
 
-def _split_row(one: dict[str, Any]) -> tuple[str, str, str]:
+def _split_row(service: str, one: dict[str, Any], *, lives: bool) -> tuple[str, str, str]:
     if one["defined"] is None:
         return one["to"], "0 %", "an operator, but the definition does not have it any more"
-    if one["ordered"]:
-        return one["to"], f"{one['percent']:g} %", f"an operator, here; the definition says {one['defined']:g} %"
-    return one["to"], f"{one['percent']:g} %", "the definition"
+    who = f"an operator, here; the definition says {one['defined']:g} %" if one["ordered"] else "the definition"
+    instead = "" if lives else f"; nobody of {one['to']} serves, so {service} answers"
+    return one["to"], f"{one['percent']:g} %", who + instead
+
+
+def _lives(target: dict[str, Any] | None) -> bool:
+    """Whether somebody answers the share of this service, by its part of /status; None: it is not on this host."""
+    return target is not None and any(each["state"] == "serving" for each in target["instances"])
 
 
 def _rest(service: str, found: list[dict[str, Any]]) -> tuple[str, str, str]:

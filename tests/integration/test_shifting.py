@@ -183,10 +183,13 @@ def test_a_target_that_is_no_service_here_gets_nothing(host: Host) -> None:
     assert (
         "proxy.split[0].to: leads to next, which is not used on this host; its share of the requests stays" in problem
     )
+    assert "the definition; nobody of next serves, so web answers" in synapse(host, "split", "web")
+    assert "is in use as it stands in its file" in synapse(host, "explain", "web")
     host.define("next", PORT + 1)
     host.join("next", 3)
     eventually(lambda: host.members("next") or None)
     assert answers(host, 100)[host.instance(3).address] > 20
+    assert "nobody" not in synapse(host, "split", "web")
     assert host.synapse.status()["problems"] == {}
 
 
