@@ -31,12 +31,15 @@ def document(dashboard: Dashboard) -> dict[str, Any]:
         "links": [
             {
                 "asDropdown": True,
+                "icon": "dashboard",
                 "includeVars": True,
                 "keepTime": True,
                 "tags": [TAG],
                 "targetBlank": False,
                 "title": "SmartStack",
+                "tooltip": "",
                 "type": "dashboards",
+                "url": "",
             }
         ],
         "panels": list(_placed(dashboard.rows)),

@@ -50,6 +50,9 @@ EXPRESSIONS = [
     *(pytest.param(rule.expr, id=rule.name) for group in ALERTS for rule in group.rules if isinstance(rule, Alert)),
 ]
 
+LINK = {*"asDropdown icon includeVars keepTime tags targetBlank title tooltip type url".split()}
+"""What Grafana's schema asks of a link, each key."""
+
 every_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each.name)
 every_alert = pytest.mark.parametrize(
     "alert",
@@ -135,6 +138,7 @@ def test_a_dashboard_is_one_that_grafana_takes(dashboard: Dashboard) -> None:
     document = json.loads(grafana.text(dashboard))
     assert document["schemaVersion"] >= 36
     assert document["id"] is None
+    assert all(link.keys() == LINK for link in document["links"])
     assert re.fullmatch(r"[a-z-]{1,40}", document["uid"])
     numbers = [panel["id"] for panel in document["panels"]]
     assert len(set(numbers)) == len(numbers)
