@@ -54,7 +54,7 @@ def fleet_questions(local: Mapping[str, Question], peers: Peers) -> dict[str, Qu
             if not places.acquire(blocking=False):
                 raise Unanswered(f"{ASKERS_LIMIT} ask the fleet already: try again")
             try:
-                return json_response(200, _gather(peers, path, query, seconds, _KINDS[name]))
+                return _gather(peers, path, query, seconds, _KINDS[name])
             finally:
                 places.release()
 
@@ -63,8 +63,8 @@ def fleet_questions(local: Mapping[str, Question], peers: Peers) -> dict[str, Qu
     return {f"/fleet/{name}": question(name) for name in _KINDS if f"/telemetry/{name}" in local}
 
 
-def _gather(peers: Peers, path: str, query: Mapping[str, str], seconds: int, kind: str) -> dict[str, Any]:
-    """Ask everybody, and put together what they say."""
+def _gather(peers: Peers, path: str, query: Mapping[str, str], seconds: int, kind: str) -> Response:
+    """Ask everybody, and put together what they say; 404 where all of them say that there is no such service."""
     end = time.monotonic() + ALL_SECONDS
     known = peers.known(KNOWN_SECONDS)
     merged = Merged(kind)
@@ -85,8 +85,10 @@ def _gather(peers: Peers, path: str, query: Mapping[str, str], seconds: int, kin
         }
         for peer, said in ((peer, heard[number]) for number, peer in enumerate(known.peers))
     ]
+    if heard and all(said is None for said in heard.values()):
+        return text_response(404, f"no such service on any of the {len(heard)} hosts of the fleet that are announced")
     covered = [said for said in heard.values() if isinstance(said, float)]
-    return {
+    answer = {
         "at": time.time(),
         "host": socket.gethostname(),
         "window_seconds": float(seconds),
@@ -96,6 +98,7 @@ def _gather(peers: Peers, path: str, query: Mapping[str, str], seconds: int, kin
         "hosts": hosts,
         "note": _note(known.problem, hosts, merged.left_out),
     }
+    return json_response(200, answer)
 
 
 def _note(problem: str | None, hosts: list[dict[str, Any]], left_out: int) -> str:

@@ -132,6 +132,19 @@ def test_who_cannot_be_used_is_named(fleet: Fleet, answer: Served, error: str) -
     assert found["hosts"][1]["error"].startswith(error)
 
 
+def test_a_service_that_no_host_has_is_not_found(fleet: Fleet) -> None:
+    """It may be misspelt. While a host does not answer, it may be there."""
+    for name in ("one", "two"):
+        fleet.add(name, lambda rest, query: text_response(404, "no such service; /services lists what there is"))
+    response = fleet.ask["/fleet/stat"]("", {"service": "wbe"})
+    assert (response.status, response.body) == (
+        404,
+        b"no such service on any of the 2 hosts of the fleet that are announced\n",
+    )
+    fleet.add("three", lambda rest, query: text_response(503, "try again"))
+    assert fleet.stat(service="wbe")["rows"] == []
+
+
 def test_a_wrong_question_is_refused_once(fleet: Fleet) -> None:
     """By the synapse that is asked, not by each of a thousand."""
     fleet.add("a", good)
