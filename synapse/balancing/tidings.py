@@ -9,6 +9,9 @@ from synapse.events import Event, Kind, Level
 LITTLE = 0.25
 """A share from which on it is told of."""
 
+RELAPSE_SECONDS = 10.0
+"""Who fails so soon after it came back fails again."""
+
 Standings = Mapping[str, Mapping[str, Standing]]
 
 
@@ -19,11 +22,13 @@ class Tidings:
     def __init__(self) -> None:
         self.standings: Standings = {}
         self._little: set[tuple[str, str]] = set()
+        self._back: dict[tuple[str, str], float] = {}
 
     def look(self, now: Standings, has: Callable[[str, str], bool], at: float, clock: float) -> list[Event]:
         """The events since the last look. `has` says whether a service has an instance at an address: of one that left,
         other events tell. `at` is in seconds since the epoch, `clock` the monotonic time at that moment."""
         before, self.standings = self.standings, now
+        self._back = {key: since for key, since in self._back.items() if clock - since <= RELAPSE_SECONDS}
         events = []
         for service in sorted(before.keys() | now.keys()):
             old, new = before.get(service, {}), now.get(service, {})
@@ -41,12 +46,16 @@ class Tidings:
     ) -> Iterator[tuple[Kind, str, str]]:
         if new is not None and new.until is not None:
             if old is None or old.until != new.until:
-                yield Kind.BREAKER, f"{address} gets no requests for {max(0.0, new.until - clock):.1f} s", new.why
+                again = "fails again and " if self._back.pop((service, address), None) is not None else ""
+                seconds = max(0.0, new.until - clock)
+                yield Kind.BREAKER, f"{address} {again}gets no requests for {seconds:.1f} s", new.why
             return
         closed = new is None or new.state is State.CLOSED
         if closed and old is not None and old.state is not State.CLOSED:
             self._little.discard((service, address))
-            yield Kind.BREAKER, f"{address} gets requests again", ""
+            self._back[service, address] = clock
+            early = old.until is not None and clock < old.until
+            yield Kind.BREAKER, f"{address} gets requests again{', before its time' if early else ''}", ""
         elif new is not None and closed and new.share <= LITTLE and not _is_little(old):
             self._little.add((service, address))
             yield Kind.WEIGHTS, f"{address} gets {new.share:.0%} of its weight", new.why

@@ -215,7 +215,16 @@ TIDINGS = {
         (Kind.BREAKER, "10.0.0.1:80 gets no requests for 10.0 s", "7 failures in a row"),
     ),
     "back": (standing(0.02, State.HALF_OPEN), standing(0.1), (Kind.BREAKER, "10.0.0.1:80 gets requests again", "")),
-    "back at once": (OUT, None, (Kind.BREAKER, "10.0.0.1:80 gets requests again", "")),
+    "back, and nobody looked while it was tried": (
+        replace(OUT, until=4.9),
+        None,
+        (Kind.BREAKER, "10.0.0.1:80 gets requests again", ""),
+    ),
+    "back because others went": (
+        OUT,
+        None,
+        (Kind.BREAKER, "10.0.0.1:80 gets requests again, before its time", ""),
+    ),
 }
 
 
@@ -235,6 +244,28 @@ def test_what_was_told_has_an_end_however_it_comes() -> None:
     back = (Kind.BREAKER, "10.0.0.1:80 gets requests again", "")
     assert told(standing(0.1), OUT, standing(0.02, State.HALF_OPEN), standing(0.6)) == [back]
     assert told(standing(0.1), OUT, standing(0.6), None) == []
+
+
+def test_who_fails_soon_after_it_came_back_fails_again() -> None:
+    """So that what was told a moment before is not contradicted; later it is news of its own."""
+    heard = Tidings()
+    said = []
+    for clock, look in (
+        (0.0, OUT),
+        (5.0, standing(0.02, State.HALF_OPEN)),
+        (5.5, None),
+        (6.0, replace(OUT, until=8.0)),
+    ):
+        found = heard.look({} if look is None else balanced(look), lambda *_: True, at=100.0, clock=clock)
+        said += [event.what for event in found]
+    assert said == [
+        "10.0.0.1:80 gets no requests for 9.0 s",
+        "10.0.0.1:80 gets requests again",
+        "10.0.0.1:80 fails again and gets no requests for 2.0 s",
+    ]
+    heard.look({}, lambda *_: True, at=100.0, clock=8.5)
+    [event] = heard.look(balanced(replace(OUT, until=60.0)), lambda *_: True, at=100.0, clock=50.0)
+    assert event.what == "10.0.0.1:80 gets no requests for 10.0 s"
 
 
 def test_who_left_has_not_come_back() -> None:
