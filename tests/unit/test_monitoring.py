@@ -50,7 +50,7 @@ EXPRESSIONS = [
     *(pytest.param(rule.expr, id=rule.name) for group in ALERTS for rule in group.rules if isinstance(rule, Alert)),
 ]
 
-LINK = {*"asDropdown icon includeVars keepTime tags targetBlank title tooltip type url".split()}
+LINK = {*["asDropdown", "icon", "includeVars", "keepTime", "tags", "targetBlank", "title", "tooltip", "type", "url"]}
 """What Grafana's schema asks of a link, each key."""
 
 every_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each.name)
