@@ -20,14 +20,14 @@ from tests.support.stage import Client
 from tests.support.terminal import PROGRAMS, Terminal
 
 SYNAPSE = str(PROGRAMS / "synapse")
-WEB, API, TAPPED, BROKEN, QUIET = 3210, 3211, 3212, 3213, 3214
+WEB, API, TAPPED, BROKEN, QUIET, PATHS = 3210, 3211, 3212, 3213, 3214, 3215
 
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Host]:
     """A host that offers services, one of them without an instance, with a client of each but the last."""
     made = Host()
-    for name, port in (("web", WEB), ("api", API), ("tapped", TAPPED), ("quiet", QUIET)):
+    for name, port in (("web", WEB), ("api", API), ("tapped", TAPPED), ("quiet", QUIET), ("paths", PATHS)):
         made.serve(name, port, instances=2)
     made.define("broken", BROKEN)
     made.start()
@@ -113,17 +113,22 @@ def test_routes_and_edges_say_who_asked_for_what(serving: Host) -> None:
     assert (lines[0][:2], lines[1][0], lines[1][2]) == (["METHOD", "ROUTE"], "POST", "100.00%")
 
 
-def test_learned_paths_are_yaml_for_a_definition(serving: Host) -> None:
-    """What is printed can be pasted, and is well-formed."""
-    for number in range(60):
-        ask(serving, API, target=f"/users/{number}/orders")
+def test_learned_paths_name_the_routes_once_they_stand_in_the_definition(serving: Host) -> None:
+    """What is printed is YAML, whatever was asked for, and is taken as it is."""
+    odd = ("/a'b", "/{x}/1", "/*", "/%0a", "//", "/x:%20#y")
+    for target in (*(f"/users/{number}/orders" for number in range(60)), *odd):
+        ask(serving, PATHS, target=target)
 
     def learned() -> Any:
-        text = synapse(serving, "routes", "api", "--learn")
-        assert "/users/" in text
-        return yaml.safe_load(text)
+        paths = yaml.safe_load(synapse(serving, "routes", "paths", "--learn"))["proxy"]["paths"]
+        assert {"/users/{id}/orders", "/a'b"} <= set(paths)
+        return paths
 
-    assert "/users/{id}/orders" in str(eventually(learned, within=10)["proxy"]["paths"])
+    serving.define("paths", PATHS, paths=eventually(learned, within=10))
+    eventually(lambda: "edited" in synapse(serving, "events", "paths"), within=10)
+    assert serving.synapse.status()["problems"].get("paths") is None
+    ask(serving, PATHS, target="/users/7/orders")
+    eventually(lambda: "/users/{id}/orders" in synapse(serving, "routes", "paths") or None, within=10)
 
 
 class Tapping:
