@@ -182,14 +182,15 @@ def test_a_foreign_node_is_not_taken_for_the_old_one(writer: ZooKeeperWriter, ot
 
 
 def test_a_removed_node_is_gone_and_to_remove_it_again_does_no_harm(writer: ZooKeeperWriter) -> None:
-    """The place is forgotten once it was seen to be empty."""
+    """The place is forgotten once it was seen to be empty: its watch goes, and it costs nothing any more."""
     put(writer)
     for _ in range(2):
         writer.remove(place())
         assert writer.held([place()]) == {}
     sent = requests(writer)
-    assert writer.held([]) == {}
-    assert requests(writer) == sent
+    for _ in range(2):
+        assert writer.held([]) == {}
+        assert requests(writer) == sent + 1
 
 
 def test_what_was_put_is_held_whether_asked_for_or_not(writer: ZooKeeperWriter) -> None:
@@ -310,3 +311,21 @@ def test_an_answer_that_was_lost_is_not_an_orphan(links: Links, own_zookeeper: C
     own_zookeeper.resume()
     eventually(lambda: writer.status().connected, within=10)
     assert eventually(lambda: writer.held([])) == mine(1) | mine(2)
+
+
+def test_a_place_that_is_not_wanted_any_more_is_not_watched(links: Links, own_zookeeper: ControlledServer) -> None:
+    """Services that come and go leave no watch behind, and the one that stays keeps its own; then all costs nothing."""
+    writer = links.writer(ZooKeeperUrl(hosts=own_zookeeper.hosts, root=""), session_timeout_seconds=30)
+    put(writer, 1)
+    writer.held([place(1)])
+    assert own_zookeeper.watches() == 1
+    for number in range(2, 5):
+        put(writer, number)
+        assert writer.held([place(1), place(number)]).keys() == {place(1), place(number)}
+        writer.remove(place(number))
+        for _turn in range(2):
+            assert writer.held([place(1)]) == mine(1)
+    assert own_zookeeper.watches() == 1
+    before = requests(writer)
+    assert writer.held([place(1)]) == mine(1)
+    assert requests(writer) == before

@@ -89,7 +89,7 @@ class ZooKeeperWriter:
         places = dict.fromkeys((*candidates, *self._put))
         paths = {place: self._path(place) for place in places}
         self._look(paths.values())
-        self._seen = {path: self._seen[path] for path in paths.values()}
+        self._unwatch(self._seen.keys() - set(paths.values()))
         wanted = frozenset(candidates)
         held: dict[NodeId, HeldNode] = {}
         for place, path in paths.items():
@@ -237,6 +237,11 @@ class ZooKeeperWriter:
             else:
                 changed.append(request.path)
         return changed
+
+    def _unwatch(self, paths: Collection[str]) -> None:
+        """Forget what was seen there, and take the watches away: a server keeps each until it is triggered."""
+        for request, _answer in self._link.ask(map(wire.remove_watches, sorted(paths))):
+            self._seen.pop(request.path)  # also an error tells that there is no watch
 
     def _write(self, request: wire.Request, touched: Iterable[NodeId]) -> Exception | None:
         """Send a write, forget what was seen at the places that it touches, return the cause if it was refused."""
