@@ -73,6 +73,16 @@ _SYNAPSE = Group(
             "its session ends. Nothing follows changes. `systemctl status {{ $labels.job }}` and its log say why.",
         ),
         Alert(
+            name="SmartStackDaemonGone",
+            expr='present_over_time(up{job=~"synapse|nerve"}[1h]) unless on (instance, job) up{job=~"synapse|nerve"}',
+            lasting="2m",
+            severity="warning",
+            summary="{{ $labels.job }} on {{ $labels.host }} was there, and is not announced any more",
+            description="A synapse that ends takes its announcement with it, and who is not announced is not asked. "
+            "Requests go on: HAProxy serves without synapse. `systemctl status synapse` on that host says why it "
+            "ended. If the host was taken out of the fleet, this ends an hour later.",
+        ),
+        Alert(
             name="SmartStackLoopStands",
             expr='up{job="synapse"} == 1 and on (instance) increase(synapse_cycles_total[5m]) == 0',
             lasting="2m",

@@ -118,6 +118,12 @@ CASES = {
         labels=OTHER_DAEMON,
         summary="nerve on h1 does not answer",
     ),
+    "SmartStackDaemonGone": Case(
+        fires={f"up{{{SYNAPSE}}}": "1x10 stale"},
+        quiet={f"up{{{SYNAPSE}}}": "1x10 stale", f"up{{{SYNAPSE.replace('h1', 'h1.example')}}}": "_x10 1x60"},
+        labels=DAEMON,
+        summary="synapse on h1 was there, and is not announced any more",
+    ),
     "SmartStackLoopStands": Case(
         fires={**RUNS, f"synapse_cycles_total{{{SYNAPSE}}}": "0+2x5 12x60"},
         quiet={**RUNS, f"synapse_cycles_total{{{SYNAPSE}}}": "0+2x60"},
