@@ -64,26 +64,23 @@ function together(edges) {
   return [...merged.values()].map((one) => ({ ...one, success_rate: one.success + one.failures ? one.success / (one.success + one.failures) : null }));
 }
 
-/** Nodes and edges with their places. */
+/** Nodes and edges with their places, and the path of each edge's line. */
 export function layout(edges, known, narrow) {
   const { rankdir, nodesep, ranksep, label, least, letters } = narrow ? NARROW_SIZES : WIDE_SIZES;
   const graph = new dagre.graphlib.Graph();
   graph.setGraph({ rankdir, nodesep, ranksep, marginx: 8, marginy: 8 });
   graph.setDefaultEdgeLabel(() => ({}));
   const names = [...new Set(edges.flatMap((edge) => [edge.source, edge.service]))].sort();
-  const nodes = names.map((name) => {
+  for (const name of names) {
     const shown = name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
-    return { name, shown, isService: known.includes(name), width: Math.max(least, shown.length * 7.8 + 24), height: HEIGHT };
-  });
-  // Side by side all are as wide as the widest: past a wider neighbour a line would run behind it.
-  const widest = Math.max(...nodes.map(({ width }) => width));
-  for (const node of nodes) graph.setNode(node.name, narrow ? node : { ...node, width: widest });
+    graph.setNode(name, { name, shown, isService: known.includes(name), width: Math.max(least, shown.length * 7.8 + 24), height: HEIGHT });
+  }
   for (const edge of edges) graph.setEdge(edge.source, edge.service, { edge, width: label, height: 16, labelpos: "c" });
   dagre.layout(graph);
   const { width, height } = graph.graph();
   const lines = graph.edges().map((each) => {
     const line = graph.edge(each);
-    return { ...line, points: fromSideToSide(line.points, graph.node(each.v), graph.node(each.w), narrow) };
+    return { ...line, path: curve(fromSideToSide(line.points, graph.node(each.v), graph.node(each.w), narrow), narrow) };
   });
   return { width, height, nodes: graph.nodes().map((name) => graph.node(name)), edges: lines };
 }
@@ -129,20 +126,20 @@ class Graph extends Live {
     return html`<div class="rolls graph" role="region" aria-label="Graph of calls" tabindex="0">
       <svg viewBox=${`0 0 ${width} ${height}`} width=${width} style=${{ minWidth: `${Math.round(width * 0.85)}px` }} role="group" aria-label=${`${nodes.length} callers and services, ${lines.length} edges between them; the table below has them in words`}>
         <defs>${["ok", "warn", "bad", "unknown"].map((level) => html`<marker key=${level} id=${`arrow-${level}`} viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto-start-reverse"><path class=${`arrow ${level}`} d="M0 0L8 4L0 8z" /></marker>`)}</defs>
-        ${lines.map(({ edge, points, x, y }) => html`<${Line} key=${`${edge.source} ${edge.service}`} edge=${of.get(JSON.stringify([edge.source, edge.service]))} points=${points} at=${{ x, y }} narrow=${this.query.matches} />`)}
+        ${lines.map(({ edge, path, x, y }) => html`<${Line} key=${`${edge.source} ${edge.service}`} edge=${of.get(JSON.stringify([edge.source, edge.service]))} path=${path} at=${{ x, y }} narrow=${this.query.matches} />`)}
         ${nodes.map((node) => html`<${Node} key=${node.name} node=${node} incoming=${incoming.get(node.name) ?? []} />`)}
       </svg></div>`;
   }
 }
 
-function Line({ edge, points, at, narrow }) {
+function Line({ edge, path, at, narrow }) {
   const level = successLevel(edge.success_rate);
   const told = `${edge.source} to ${edge.service}: ${perSecond(edge.rate)} requests a second, ${percent(edge.success_rate)} success, p99 ${duration(edge.p99_ms)}`;
   const fails = level === "bad" || level === "warn", rate = `${perSecond(edge.rate)}/s`, failing = `✕ ${percent(edge.success_rate)}`;
   const text = !fails ? rate : narrow ? failing : `${rate} ${failing}`;
   const width = text.length * 6.6 + 4;
   return html`<g class=${`edge ${level}`}><title>${told}</title>
-    <path d=${curve(points, narrow)} stroke-width=${1 + Math.min(3, Math.log10(1 + edge.rate))} marker-end=${`url(#arrow-${level})`} />
+    <path d=${path} stroke-width=${1 + Math.min(3, Math.log10(1 + edge.rate))} marker-end=${`url(#arrow-${level})`} />
     <rect class="plate" x=${at.x - width / 2} y=${at.y - 8} width=${width} height="16" />
     <text x=${at.x} y=${at.y + 4} text-anchor="middle">${text}</text>
   </g>`;
