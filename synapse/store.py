@@ -9,7 +9,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from smartstack.errors import ConfigError
+from smartstack.errors import ConfigError, SmartStackError
 from smartstack.instance import NAME, Instance, decode, encode
 from smartstack.model import Kind, kind_of, model_fields
 from smartstack.process import write_atomically
@@ -60,8 +60,11 @@ class Store:
         return services
 
     def touch_good(self) -> None:
-        """What is on disk is the truth of now."""
-        with contextlib.suppress(OSError):  # its age is worth a warning, no more
+        """What is on disk is the truth of now; what somebody removed there is written again."""
+        with contextlib.suppress(OSError, SmartStackError):  # its age is worth a warning, no more
+            for path, data in self._written.items():
+                if not path.exists():
+                    write_atomically(path, data)
             os.utime(self._good)
 
     def save_good(self, services: Mapping[str, tuple[Instance, ...]]) -> None:

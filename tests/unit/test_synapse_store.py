@@ -102,6 +102,18 @@ def test_the_same_content_is_not_written_again(directory: str) -> None:
     assert Store(directory).load_good() == {"api": (API,)}
 
 
+def test_what_somebody_removed_is_written_again(directory: str) -> None:
+    """Though nothing changes: the next start may need it."""
+    store = Store(directory)
+    store.save_good({"web": (WEB,)})
+    store.save_running(RUNNING)
+    for file in Path(directory).iterdir():
+        file.unlink()
+    store.touch_good()
+    assert Store(directory).load_good() == {"web": (WEB,)}
+    assert Store(directory).load_running() == RUNNING
+
+
 CORRUPT: Mapping[str, bytes] = {
     "empty": b"",
     "cut": b'{"format": 1, "content": {"web"',
