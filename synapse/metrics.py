@@ -88,7 +88,9 @@ class Metrics:
         self.last_good_age = gauge(
             "synapse_last_good_age_seconds", "Age of the oldest instances in use beyond last_good_warning; 0 if none is"
         )
-        self.problems = gauge("synapse_config_problems", "Problems of a definition that keep it from use", "service")
+        self.problems = gauge(
+            "synapse_config_problems", "Problems of a definition; without a service, of this host's own file", "service"
+        )
         self.refused_definitions = gauge(
             "synapse_definitions_refused",
             "1 while a valid definition is not in use, because HAProxy refuses it",

@@ -133,8 +133,8 @@ _SYNAPSE = Group(
             lasting="10m",
             severity="warning",
             summary="{{ $labels.job }} on {{ $labels.host }} has {{ $value }} problems with its configuration",
-            description="What was in use stays in use. `{{ $labels.job }} check-config` says file, line and what is "
-            "wrong.",
+            description="What is not valid is not taken: what was in use stays in use. `{{ $labels.job }} status` says "
+            "file, line and what is wrong.",
         ),
         Alert(
             name="SmartStackDrift",
