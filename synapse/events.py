@@ -278,9 +278,11 @@ def _haproxy(turn: _Turn) -> Iterator[Event]:
         done = "started" if after.observed is None else "reloaded"
         yield turn.event(Kind.RELOAD, f"{done} HAProxy, pid {after.worker}", "; ".join(after.last_reload))
     elif before is not None and after.observed is not None and after.observed.pid != after.worker:
-        pid = before.observed.pid if before.observed else None
-        if pid != after.observed.pid:
-            yield turn.event(Kind.HAPROXY, f"HAProxy answers, pid {after.observed.pid}, not by synapse's doing")
+        pid = after.observed.pid
+        if before.observed is None:
+            yield turn.event(Kind.HAPROXY, f"HAProxy answers again, pid {pid}")  # it hung, or somebody started it
+        elif before.observed.pid != pid:
+            yield turn.event(Kind.HAPROXY, f"HAProxy answers, pid {pid}, not by synapse's doing")
     if after.error != (before.error if before else None):
         if after.error:
             yield turn.event(Kind.HAPROXY, "HAProxy is not as it should be", after.error, level=Level.ERROR)

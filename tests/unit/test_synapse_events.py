@@ -269,6 +269,12 @@ def test_what_is_right_again(fields: dict[str, Any], told: list[str]) -> None:
     assert lines(replace(BEFORE, **fields), BEFORE, ()) == told
 
 
+def test_a_haproxy_that_hung_answers_again() -> None:
+    """Nobody is blamed: it may be the same process, which a synapse before this one started."""
+    after = replace(BEFORE, worker=None)
+    assert lines(replace(after, observed=None), after, ()) == ["haproxy -: HAProxy answers again, pid 42"]
+
+
 def test_the_start() -> None:
     """A start says so, what it found, and of each service only what is not as usual: a fleet's hundreds of services do
     not fill the timeline."""
