@@ -96,6 +96,8 @@ def fault(
     """
     synapse = Daemon(path, admin)
     if service is None:
+        if clear or any(given is not None for given in (abort, delay, percent, source, url_path, for_seconds)):
+            raise click.UsageError("give the SERVICE that is meant")
         _list(synapse.status(), as_json)
         return
     if clear:

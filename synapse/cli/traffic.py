@@ -48,6 +48,8 @@ def stat(
     """Print of each service, or of SERVICE, as this host's clients saw it: the share of requests that succeeded
     (answered, and not with 5xx), requests a second, latencies in which half, 95 % and 99 % of them were answered, and
     the connections that are open now."""
+    if instances and source is not None:
+        raise click.UsageError("--from goes without --instances: who calls is not counted by instance")
     query = _query(window, service=service, by="instance" if instances else None, **{"from": source})
     _show(_asking(Daemon(path, admin), "stat", query, fleet=fleet), stat_lines, as_json=as_json, again=again)
 

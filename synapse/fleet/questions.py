@@ -86,7 +86,7 @@ def _gather(peers: Peers, path: str, query: Mapping[str, str], seconds: int, kin
         for peer, said in ((peer, heard[number]) for number, peer in enumerate(known.peers))
     ]
     if heard and all(said is None for said in heard.values()):
-        return text_response(404, f"no such service on any of the {len(heard)} hosts of the fleet that are announced")
+        return text_response(404, "no such service on any host of the fleet that is announced")
     covered = [said for said in heard.values() if isinstance(said, float)]
     answer = {
         "at": time.time(),

@@ -76,6 +76,9 @@ def test_help_lists_every_command() -> None:
         pytest.param(["tap"], id="a tap of nothing"),
         pytest.param(["tap", "web", "--max-rate", "0"], id="a tap that shows nothing"),
         pytest.param(["routes", "web", "--learn", "--fleet"], id="paths of other hosts"),
+        pytest.param(["stat", "--instances", "--from", "api", "--admin", "127.0.0.1:1"], id="instances by who calls"),
+        pytest.param(["fault", "--clear", "--admin", "127.0.0.1:1"], id="the end of a fault of nobody"),
+        pytest.param(["fault", "--abort", "503", "--for", "1m", "--admin", "127.0.0.1:1"], id="a fault of nobody"),
     ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:
