@@ -18,7 +18,7 @@ UNKNOWN: Final = "-"
 
 _NAME_LIMIT: Final = 100
 _PATH_LIMIT: Final = 300
-_SENTENCE_LIMIT: Final = 500
+SENTENCE_LIMIT: Final = 500
 _FIGURES: Final = ("SUCCESS", "RPS", "P50", "P95", "P99")
 
 Row = Mapping[str, Any]
@@ -127,7 +127,7 @@ def notes(answer: Row) -> list[str]:
     window, covered = answer["window_seconds"], answer["covered_seconds"]
     if covered is not None and window - covered >= 1:
         lines.append(f"{covered:.0f} s of {window:.0f} s covered")
-    lines += [printable(problem, _SENTENCE_LIMIT) for problem in answer.get("problems", ())]
+    lines += [printable(problem, SENTENCE_LIMIT) for problem in answer.get("problems", ())]
     lost = {why: count for why, count in answer.get("dropped", {}).items() if count}
     if lost:
         told = ", ".join(f"{_count(count)} {_name(why)}" for why, count in sorted(lost.items()))

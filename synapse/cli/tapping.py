@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 import click
 
 from smartstack.errors import SmartStackError
+from smartstack.instance import printable
 from smartstack.talk import json_option
-from synapse.cli.figures import request_line
+from synapse.cli.figures import SENTENCE_LIMIT, request_line
 from synapse.cli.screen import print_line
 from synapse.cli.talk import Daemon, running
 
@@ -58,7 +59,13 @@ def tap(
         "from": source,
         "max_rate": str(max_rate),
     }
+    told: list[str] = []
     for answer in _answers(Daemon(path, admin), {name: value for name, value in wanted.items() if value is not None}):
+        problems = answer.get("problems", [])
+        for problem in problems:
+            if problem not in told:
+                _say(printable(problem, SENTENCE_LIMIT))
+        told = problems
         for request in answer["requests"]:
             print_line(json.dumps(request) if as_json else request_line(request))
         if answer["missed"]:

@@ -114,7 +114,8 @@ def _tap(telling: Telling, history: History, query: Query) -> Response:
     if catch is None:
         return text_response(404, "no such tap, or nobody asked for it for 10 s: ask without id for a new one")
     heard = [_request(each) for each in catch.heard]
-    return json_response(200, {"id": name, "missed": catch.missed, "requests": heard})
+    problems = list(telling.problems())
+    return json_response(200, {"id": name, "missed": catch.missed, "requests": heard, "problems": problems})
 
 
 _Asked = Callable[[Telling, History, Query], Response]

@@ -15,6 +15,7 @@ from smartstack.responses import json_response
 from synapse.cli import cli
 from synapse.cli.operate import _look
 from synapse.cli.show import status_lines
+from synapse.cli.talk import Daemon
 from synapse.outlook import outlook, outlook_lines
 from synapse.placement import Role
 from synapse.plan import Disable, Enable, Plan, SetAddress, SetWeight
@@ -84,6 +85,21 @@ def test_help_lists_every_command() -> None:
 def test_wrong_usage(arguments: list[str]) -> None:
     """It exits with 2, and nothing was asked of anybody."""
     assert CliRunner().invoke(cli, arguments).exit_code == 2
+
+
+def test_tap_says_why_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trouble once for as long as it lasts, beside the requests and not among them."""
+    troubles = [["its address is taken"], ["its address is taken"], [], ["its address is taken"]]
+
+    def get(*_: Any) -> Any:
+        if not troubles:
+            raise KeyboardInterrupt
+        return {"id": "1", "missed": 0, "requests": [], "problems": troubles.pop(0)}
+
+    monkeypatch.setattr(Daemon, "get", get)
+    result = CliRunner().invoke(cli, ["tap", "web", "--admin", "127.0.0.1:1"])
+    assert result.stderr.splitlines()[:3] == ["listening", "its address is taken", "its address is taken"]
+    assert result.stdout.strip() == ""
 
 
 def imported(modules: str) -> set[str]:

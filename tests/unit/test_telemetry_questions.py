@@ -182,6 +182,7 @@ def test_a_tap_shows_requests(desk: Desk) -> None:
     assert answer == {
         "id": opened["id"],
         "missed": 0,
+        "problems": ["the disk is full"],
         "requests": [
             {
                 "at": 1_000_005.25,
