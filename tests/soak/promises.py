@@ -39,7 +39,3 @@ class Promises:
             self.violations.append(
                 Violation(at=now, promise=promise, about=about, words=f"{wrong}, for {lasted:.1f} s so far")
             )
-
-    def broken(self) -> dict[tuple[str, str], float]:
-        """What is wrong at the moment, with since when."""
-        return dict(self._since)
