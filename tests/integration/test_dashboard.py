@@ -362,7 +362,8 @@ def test_no_line_of_the_graph_runs_behind_a_name(page: Browser, narrow: bool) ->
 
 def covers(node: dict[str, Any], x: float, y: float) -> bool:
     """Whether a point is behind a node of the graph, and not only at its border."""
-    return abs(x - node["x"]) < node["width"] / 2 - 0.5 and abs(y - node["y"]) < node["height"] / 2 - 0.5
+    beside, above = abs(x - node["x"]), abs(y - node["y"])
+    return bool(beside < node["width"] / 2 - 0.5 and above < node["height"] / 2 - 0.5)
 
 
 @pytest.mark.parametrize("path", ["/dashboard/../daemon.py", "/dashboard/%2e%2e/daemon.py", "/dashboard/__init__.py"])
