@@ -42,7 +42,7 @@ prometheus: {targets: /var/lib/smartstack/prometheus/targets.json, nerve_port: 3
 The file follows the fleet within seconds, and stays as it is while the registry is away. Each target has its `job`
 (`synapse` or `nerve`) and its `host`, by which dashboards and rules go. Nerves announce no address: they are taken to
 be where their host's synapse is, at `prometheus.nerve_port`; one without a synapse beside it has to be named by hand.
-Where a host has a synapse and no nerve, leave `nerve_port` out and name all nerves by hand: Prometheus would miss that
+Where a host has a synapse and no nerve, leave that port out and name all nerves by hand: Prometheus would miss that
 one for ever. A synapse that ends is announced no more, and so asked no more: `SmartStackDaemonGone` tells of it for an
 hour.
 
