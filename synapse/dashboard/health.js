@@ -3,7 +3,8 @@
 import { age, clock, count, day } from "./format.js";
 import { html, Live, Mark, Section, serviceLink, Table, Trouble } from "./parts.js";
 
-const SLOW_SHARE = 0.5;
+/** What an instance gets that takes twice as long as the quick ones. Less than that is worth a word, and not every breath. */
+const SLOW_SHARE = 0.25;
 
 /** Everything that is wrong by /status, the worst first: {level, service (null for the host), text}. */
 export function troublesOf(status) {
@@ -35,13 +36,13 @@ export function troublesOf(status) {
       const out = service.instances.filter((one) => one.state === "out").length;
       if (out) say("warn", name, `the breaker is open for ${out} of ${service.instances.length}`);
       const slow = service.instances.filter(isSlow);
-      if (slow.length) say("warn", name, slow.length === 1 ? `one of ${service.instances.length}: ${slow[0].balance.why}` : `${slow.length} of ${service.instances.length} get less than half of their share`);
+      if (slow.length) say("warn", name, slow.length === 1 ? `one of ${service.instances.length}: ${slow[0].balance.why}` : `${slow.length} of ${service.instances.length} get less than a quarter of their share`);
     }
   }
   return found.sort((one, other) => (other.level === "bad") - (one.level === "bad"));
 }
 
-/** Whether an instance serves, but gets less than half of its share for how it answers. */
+/** Whether an instance serves, but is more than twice as slow as the quick ones, or fails. */
 export const isSlow = ({ state, balance }) => state === "serving" && balance?.breaker === "closed" && balance.share < SLOW_SHARE;
 
 const prefixed = (links) => Object.fromEntries(Object.entries(links ?? {}).map(([name, link]) => [`the registry ${name}`, link]));

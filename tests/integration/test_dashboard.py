@@ -302,7 +302,7 @@ def test_the_legend_says_the_newest(page: Browser, serving: Host) -> None:
 
 WELL = {"state": "serving", "balance": None}
 SLOW = {"state": "serving", "balance": {"breaker": "closed", "share": 0.1, "why": "slow, 50 ms against 2 ms"}}
-NEARLY = {"state": "serving", "balance": {"breaker": "closed", "share": 0.8, "why": "slow, 3 ms against 2 ms"}}
+NEARLY = {"state": "serving", "balance": {"breaker": "closed", "share": 0.3, "why": "slow, 3 ms against 2 ms"}}
 OUT = {"state": "out", "balance": {"breaker": "open", "share": 0, "why": "7 failures in a row"}}
 DOWN = {"state": "down", "balance": None}
 
@@ -316,7 +316,7 @@ DOWN = {"state": "down", "balance": None}
         ([WELL, DOWN], ["warn HAProxy finds 1 of 2 down"]),
         ([WELL, OUT], ["warn the breaker is open for 1 of 2"]),
         ([WELL, SLOW], ["warn one of 2: slow, 50 ms against 2 ms"]),
-        ([WELL, SLOW, SLOW], ["warn 2 of 3 get less than half of their share"]),
+        ([WELL, SLOW, SLOW], ["warn 2 of 3 get less than a quarter of their share"]),
     ],
     ids=["well", "none", "none-serves", "down", "out", "slow", "two-slow"],
 )

@@ -100,10 +100,11 @@ class Browser:
                 return
         raise AssertionError(f"{limit} times Tab do not reach {text}")
 
-    def picture(self, name: str) -> Path:
-        """Keep a picture of the whole page."""
+    def picture(self, name: str, height: int | None = None) -> Path:
+        """Keep a picture of the whole page, or so much of it."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self._tall(min(_TALLEST, int(self.driver.execute_script("return document.documentElement.scrollHeight"))))
+        whole = int(self.driver.execute_script("return document.documentElement.scrollHeight"))
+        self._tall(min(_TALLEST, height or whole))
         path = SCREENSHOTS / f"{name}.png"
         assert self.driver.save_screenshot(str(path))
         self._tall(900)
