@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def growth(*, checks: Sequence[int] = (1_000, 10_000), kinds: Sequence[str] = ("
         for kind in kinds:
             with _running(server, kind, GROWTH_SERVICES, "20ms") as host:
                 for mark in checks:
-                    until(lambda: _checks(host) >= mark, f"{mark} checks", LIMIT_SECONDS, 0.1)  # noqa: B023
+                    until(partial(_has_checked, host, mark), f"{mark} checks", LIMIT_SECONDS, 0.1)
                     yield from cost(host.nerve.pid).figures("nerve", f"{kind}, after {mark}")
 
 
@@ -201,6 +202,10 @@ def _running(server: LocalServer, kind: str, size: int, interval: str) -> Iterat
 
 def _registry(server: LocalServer) -> ZooKeeperUrl:
     return ZooKeeperUrl(hosts=server.hosts, root=ROOT)
+
+
+def _has_checked(host: NerveHost, mark: int) -> bool:
+    return _checks(host) >= mark
 
 
 def _checks(host: NerveHost) -> int:

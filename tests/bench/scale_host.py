@@ -5,6 +5,7 @@ synapse's, request by request; a test holds the two pairs together.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -30,7 +31,7 @@ _ROUNDS: Final = 3
 _CHASE_ROUNDS: Final = 20
 
 
-class Daemon:
+class Daemon(ABC):
     """One session and the loop that a ring turns."""
 
     def __init__(self, registry: Registry, source: str) -> None:
@@ -75,8 +76,9 @@ class Daemon:
                     self._bell.set()
             self._busy = False
 
+    @abstractmethod
     async def _turn(self) -> None:
-        raise NotImplementedError
+        """What it does when it was rung for."""
 
     def _begin(self) -> bool:
         """Whether the connection is another than at the last turn, so that nothing counts any more."""

@@ -4,11 +4,13 @@ import http.client
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
 from smartstack.instance import MAINTENANCE_LABEL, Instance, encode, node_name
 from smartstack.registry.protocol import NodeId
@@ -290,6 +292,10 @@ def test_where_the_feed_is_off(browser: Browser) -> None:
         eventually(lambda: browser.text(".well") == "✕ empty: no instance is registered")
 
 
+def says_a_time(shown: WebElement) -> bool:
+    return re.search(r"\d\d:\d\d:\d\d", shown.text) is not None
+
+
 def test_the_legend_says_the_newest(page: Browser, serving: Host) -> None:
     """Beneath a curve stand its last values while nobody points at others, after a phone was turned too."""
     page.open("service/web")
@@ -297,7 +303,7 @@ def test_the_legend_says_the_newest(page: Browser, serving: Host) -> None:
         page.size(width)
         eventually(lambda: page.text(".u-legend"), within=10)
         for shown in page.driver.find_elements(By.CSS_SELECTOR, ".u-legend"):
-            eventually(lambda shown=shown: re.search(r"\d\d:\d\d:\d\d", shown.text))  # type: ignore[misc]
+            eventually(partial(says_a_time, shown))
 
 
 WELL = {"state": "serving", "balance": None}
