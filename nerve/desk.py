@@ -33,7 +33,7 @@ class Desk:
         self._log = log
         self._clock = clock
         self._wall = wall
-        self._open: list[Envelope[Order]] = []
+        self._open: list[tuple[Envelope[Order], float]] = []
         self._for_stop: Maintenances = {}
         self._drains = store.load()
         if store.problem is not None:
@@ -48,12 +48,13 @@ class Desk:
         """Carry out what was asked, and end what has run out."""
         self._expire()
         for envelope in self._inbox.take():
+            at = self._wall()
             try:
                 self._do(envelope.order, roster, runner)
             except SmartStackError as error:
                 envelope.refuse(error)
             else:
-                self._open.append(envelope)
+                self._open.append((envelope, at))
         roster.maintain({**self._for_stop, **self._drains})
 
     def drain_for_stop(self) -> None:
@@ -67,13 +68,14 @@ class Desk:
         return float("inf") if until is None else max(0.0, until - self._wall())
 
     def answer(self, status: Status) -> None:
-        """The turn is done: what it came to, for each order of it."""
+        """The turn is done: what it came to, for each order of it, and when it was begun with: a check that began then
+        or later is one that was asked for."""
         if not self._open:
             return
         services = describe_services(status)
-        for envelope in self._open:
+        for envelope, at in self._open:
             names = [name for name in services if _concerns(envelope.order, name, status.services[name].port_of)]
-            envelope.answer({"services": {name: services[name] for name in names}, "at": status.at})
+            envelope.answer({"services": {name: services[name] for name in names}, "at": at})
         self._open.clear()
 
     def _do(self, order: Order, roster: Roster, runner: Runner) -> None:

@@ -20,6 +20,9 @@ from smartstack.tokens import HEARTBEAT_TOKEN, TOKEN
 POLL_SECONDS = 0.1
 """How often a command that waits looks again."""
 
+_ROUNDED = 0.002
+"""Seconds by which the time of a result may seem earlier than it was."""
+
 
 @click.command(short_help="Take services out of use, to stop them safely.")
 @running
@@ -93,7 +96,7 @@ def check(*, path: str, admin: str | None, service: str, timeout: float) -> int:
         if one is None:
             raise SmartStackError(f"{service} is not announced any more")
         results = [check["last"] for check in one["checks"].values()]
-        if all(last is not None and last["at"] - last["duration_seconds"] >= asked - 0.05 for last in results):
+        if all(last is not None and last["at"] - last["duration_seconds"] >= asked - _ROUNDED for last in results):
             break
         if time.monotonic() >= end:
             raise SmartStackError(f"the checks of {service} gave no result within {timeout:g} s")

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from nerve.cli import cli
+from nerve.cli import cli, operate
 
 COMMANDS = (
     "check",
@@ -59,3 +60,28 @@ def test_a_daemon_does_not_import_what_only_commands_need() -> None:
 def test_a_command_does_not_import_the_daemon() -> None:
     """Somebody waits for its answer, and the daemon is most of what there is to import."""
     assert imported("nerve.cli, nerve.cli.show").isdisjoint({"nerve.daemon", "nerve.loop", "waitress"})
+
+
+class Answering:
+    """A nerve whose check finds a service down, a moment before it is asked to look, and well when it has looked."""
+
+    ASKED = 100.0
+
+    def __init__(self, *_: Any) -> None:
+        self._results = [(self.ASKED - 0.03, "down", "connection refused"), (self.ASKED + 0.01, "up", "connected")]
+
+    def act(self, *_: Any) -> dict[str, Any]:
+        return {"at": self.ASKED}
+
+    def status(self) -> dict[str, Any]:
+        at, state, reason = self._results[0] if len(self._results) == 1 else self._results.pop(0)
+        last = {"at": at, "duration_seconds": 0.0, "reason": reason}
+        return {"services": {"web": {"state": state, "reason": reason, "checks": {"tcp": {"last": last}}}}}
+
+
+def test_a_check_of_before_is_no_answer_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that says that it is ready is looked at then: what was found a moment before says nothing of it."""
+    monkeypatch.setattr(operate, "Daemon", Answering)
+    monkeypatch.setattr(operate, "POLL_SECONDS", 0.0)
+    answer = CliRunner().invoke(cli, ["check", "web"])
+    assert (answer.exit_code, answer.output.splitlines()[-1]) == (0, "web is up: connected")
