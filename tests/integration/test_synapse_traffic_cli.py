@@ -226,7 +226,6 @@ def test_tap_goes_on_after_a_restart_of_synapse(host: Host, tapping: Any) -> Non
         pytest.param(("routes", "wbe"), "no such service", id="its routes"),
         pytest.param(("tap", "wbe"), "no such service", id="a tap of it"),
         pytest.param(("tap", "web", "--status", "9xx"), "status is to be a status", id="no status"),
-        pytest.param(("stat", "--instances", "--from", "shop"), "from goes with", id="what is not counted"),
         pytest.param(("stat", "--fleet"), "no synapse is announced: set `fleet:", id="a fleet of nobody"),
         pytest.param(("stat", "--admin", "127.0.0.1:1"), "nothing answers at 127.0.0.1:1", id="no synapse"),
         pytest.param(("stat", "-w", "--admin", "127.0.0.1:1"), "nothing answers at 127.0.0.1:1", id="again and again"),

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -66,7 +67,10 @@ class Browser:
         """What stands there, as a reader sees it."""
         found = self.driver.find_elements(By.CSS_SELECTOR, selector)
         assert found, f"there is no {selector}"
-        return found[0].text
+        try:
+            return found[0].text
+        except StaleElementReferenceException:  # the page was drawn anew meanwhile
+            raise AssertionError(f"there is another {selector} now") from None
 
     def row(self, caption: str, name: str) -> dict[str, str]:
         """The row of this name in the table with this beginning of its caption: each cell by its column's title."""
